@@ -1,0 +1,178 @@
+"""What happened: metrics, events and the batches that wait to be folded.
+
+An event is a fact: inserted once, unique for ever by (tenant, key), never changed or
+deleted (a trigger refuses, and the application's role has no such right).
+"""
+
+from typing import Any, ClassVar
+
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from stripemeter.tenancy.models import Tenant
+
+#: Quantities in the ledger: at most 38 digits, 12 after the point; ingest takes fewer.
+QUANTITY_BOUND = 10**26
+
+
+class ExactNumeric(models.DecimalField[Any, Any]):
+    """PostgreSQL ``numeric`` without a scale: keeps what it is given, rounds nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("max_digits", 60)
+        kwargs.setdefault("decimal_places", 20)
+        super().__init__(*args, **kwargs)
+
+    def db_type(self, connection: Any) -> str:
+        """The column type."""
+        return "numeric"
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        """Bind the Decimal as it is: the default would quantize it to ``decimal_places``."""
+        return value if prepared else self.get_prep_value(value)
+
+
+class Metric(models.Model):
+    """What is counted, and how: one row per tenant and metric name.
+
+    A metric that events name before anyone configured it is registered by ingest with
+    ``configured=False`` and summed, so nothing is dropped and the operator sees it at once.
+    """
+
+    class Aggregation(models.TextChoices):
+        """How the events of a period become one number."""
+
+        SUM = "sum", "Sum"
+        COUNT = "count", "Count"
+        MAX = "max", "Maximum"
+        MIN = "min", "Minimum"
+        LAST = "last", "Last"
+        UNIQUE = "unique", "Unique"
+        AVERAGE = "average", "Average"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="metrics")
+    name = models.CharField(max_length=100, db_collation="C")
+    aggregation = models.CharField(
+        max_length=10, choices=Aggregation.choices, default=Aggregation.SUM
+    )
+    #: For unique: which field of an event is counted, ``resourceId`` or ``meta.<name>``.
+    unique_field = models.CharField(max_length=110, default="resourceId")
+    unit = models.CharField(max_length=40, default="unit")
+    description = models.CharField(max_length=500, blank=True)
+    #: Overrides the tenant's lateness window.
+    lateness_window_hours = models.PositiveIntegerField(null=True, blank=True)
+    configured = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="metric_name_is_unique"),
+            models.CheckConstraint(
+                condition=Q(
+                    aggregation__in=["sum", "count", "max", "min", "last", "unique", "average"]
+                ),
+                name="metric_aggregation_is_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$"),
+                name="metric_name_is_plain",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Event(models.Model):
+    """One usage fact. Columns are in the order that wastes no padding."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "key")
+    tenant_id = models.BigIntegerField()
+    #: Groups the events of one request and tenant; carries no order.
+    batch_id = models.BigIntegerField()
+    ts = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+    #: 128 bits that identify the event within its tenant (`ledger.identity`).
+    key = models.UUIDField()
+    #: 128 bits over everything the event says: same key, other fingerprint is a conflict.
+    fingerprint = models.UUIDField()
+    metric_id = models.IntegerField()
+    customer_ref = models.TextField(db_collation="C")
+    resource_id = models.TextField(db_collation="C", null=True)
+    quantity = ExactNumeric()
+    source = models.TextField(db_collation="C", default="http")
+    #: The idempotency key as the caller wrote it; null when it was derived.
+    key_text = models.TextField(db_collation="C", null=True)
+    meta = models.JSONField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["batch_id"], name="event_by_batch"),
+            models.Index(
+                fields=["tenant_id", "metric_id", "customer_ref", "ts"], name="event_by_series"
+            ),
+            BrinIndex(fields=["recorded_at"], name="event_by_arrival", pages_per_range=32),
+        ]
+        constraints: ClassVar = [
+            # 'NaN'::numeric is larger than every number, so the upper bound also keeps it out.
+            models.CheckConstraint(
+                condition=Q(quantity__gte=0, quantity__lt=QUANTITY_BOUND),
+                name="event_quantity_is_finite_and_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(ts__gte="2000-01-01T00:00:00Z", ts__lt="9999-01-01T00:00:00Z"),
+                name="event_ts_is_readable",
+            ),
+            models.CheckConstraint(
+                condition=Q(source__in=["sdk", "http", "etl", "import", "system"]),
+                name="event_source_is_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key}"
+
+
+class PendingBatch(models.Model):
+    """A stored batch that no fold has taken yet: the outbox between ledger and counters.
+
+    A row lives from the ingest transaction to the fold transaction. Membership decides what
+    is folded, never order, so a batch that commits late is simply folded later.
+    """
+
+    batch_id = models.BigIntegerField(primary_key=True)
+    tenant_id = models.BigIntegerField()
+    event_count = models.IntegerField()
+    ts_min = models.DateTimeField()
+    ts_max = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "pending batches"
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_id}"
+
+
+class EventConflict(models.Model):
+    """An event that came again under a key already used for other content.
+
+    Stored for the operator: the first fact stands, the second was not counted.
+    """
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT)
+    key = models.UUIDField()
+    recorded_at = models.DateTimeField()
+    #: The refused event as received.
+    refused = models.JSONField()
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by = models.CharField(max_length=200, blank=True)
+    note = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["tenant", "-recorded_at"], name="conflict_inbox")]
+
+    def __str__(self) -> str:
+        return f"conflict on {self.key}"

@@ -1,0 +1,1 @@
+"""StripeMeter: exact usage metering in front of Stripe."""

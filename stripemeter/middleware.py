@@ -1,0 +1,77 @@
+"""The outer edge of every request: its id, its problem answers, its metrics.
+
+API routes go straight to their view: they have no session, no CSRF, no messages, and the
+ingest path counts microseconds.
+"""
+
+import time
+from collections.abc import Callable
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.urls import Resolver404, resolve
+
+from stripemeter.lib import metrics, requestid
+from stripemeter.lib.drf import problem_of
+from stripemeter.lib.errors import NotFound, ProblemError
+from stripemeter.lib.http import problem_response
+from stripemeter.lib.logs import get_logger
+
+log = get_logger(__name__)
+
+API_PREFIXES = ("/v1/", "/webhooks/", "/health", "/metrics", "/widget/usage", "/widget/tokens")
+
+
+class RequestEdgeMiddleware:
+    """Gives each request an id, answers API routes directly and never leaks a traceback."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer ``request``."""
+        started = time.perf_counter()
+        request_id = requestid.begin(request.META.get("HTTP_X_REQUEST_ID"))
+        if request.path_info.startswith(API_PREFIXES):
+            response = _answer_api(request)
+        else:
+            response = self.get_response(request)
+        response.headers["X-Request-Id"] = request_id
+        route = request.resolver_match.route if request.resolver_match else "unmatched"
+        metrics.observe_request(
+            request.method or "", route, response.status_code, time.perf_counter() - started
+        )
+        return response
+
+
+def _answer_api(request: HttpRequest) -> HttpResponseBase:
+    try:
+        match = resolve(request.path_info)
+        request.resolver_match = match
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
+            response = response.render()
+    except Resolver404:
+        detail = f"Route {request.method}:{request.path_info} not found"
+        response = problem_response(NotFound(detail, code="route_not_found"))
+    except (ProblemError, Http404, RequestDataTooBig) as error:
+        response = problem_response(problem_of(error) or NotFound())
+    except Exception as error:  # the last line of defence: log it, answer without detail
+        response = _answer_failure(error)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _answer_failure(error: Exception) -> HttpResponse:
+    problem = problem_of(error)
+    if problem is None:
+        log.exception("request.failed")
+        problem = ProblemError(
+            "An internal error occurred. Quote the request id to the operator.",
+            code="internal_error",
+            status=500,
+            title="Internal error",
+        )
+    return problem_response(problem)

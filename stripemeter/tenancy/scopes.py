@@ -1,0 +1,15 @@
+"""The scopes a key may hold, and which of them open what."""
+
+AREAS = ("events", "usage", "mappings", "reconciliation", "alerts", "simulation")
+ALL_SCOPES = frozenset(
+    {"project:read", "project:write", "widget:mint"}
+    | {f"{area}:{verb}" for area in AREAS for verb in ("read", "write")}
+)
+DEFAULT_SCOPES = ("project:read", "project:write")
+
+
+def allowing(area: str, verb: str) -> tuple[str, ...]:
+    """The scopes any one of which allows ``verb`` (read or write) in ``area``."""
+    if area == "project":
+        return (f"project:{verb}",)
+    return (f"project:{verb}", f"{area}:{verb}")
