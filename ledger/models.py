@@ -4,7 +4,7 @@ An event is a fact: inserted once, unique for ever by (tenant, key), never chang
 deleted (a trigger refuses, and the application's role has no such right).
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
@@ -17,7 +17,13 @@ from stripemeter.tenancy.models import Tenant
 QUANTITY_BOUND = 10**26
 
 
-class ExactNumeric(models.DecimalField[Any, Any]):
+if TYPE_CHECKING:
+    _DecimalField = models.DecimalField[Any, Any]
+else:
+    _DecimalField = models.DecimalField
+
+
+class ExactNumeric(_DecimalField):
     """PostgreSQL ``numeric`` without a scale: keeps what it is given, rounds nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

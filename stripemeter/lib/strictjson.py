@@ -136,3 +136,21 @@ def canonical(value: Any) -> bytes:
         ensure_ascii=True,
         allow_nan=False,
     ).encode("ascii")
+
+
+_sorted_encoder = msgspec.json.Encoder(order="sorted", decimal_format="number")
+
+
+def dumps_sorted(value: Any) -> bytes:
+    """UTF-8 JSON with sorted names and plain numbers: equal documents give equal bytes."""
+    return _sorted_encoder.encode(_normal_numbers(value))
+
+
+def _normal_numbers(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return Decimal(plain(value))
+    if isinstance(value, dict):
+        return {name: _normal_numbers(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_normal_numbers(member) for member in value]
+    return value

@@ -1,0 +1,103 @@
+"""The ledger's routes: ingest and the event list."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+
+from ledger import cloudevents, wire
+from ledger.services.ingest import Outcome, Result, ingest
+from stripemeter.lib import clock, requestid, strictjson, text
+from stripemeter.lib.drf import read_body, require_json
+from stripemeter.lib.errors import Forbidden, InvalidRequest, UnsupportedMediaType, invalid
+from stripemeter.tenancy.api_base import TenantView, tenant_mismatch
+
+
+class _Answer(msgspec.Struct, omit_defaults=True):
+    accepted: int
+    duplicates: int
+    conflicts: int
+    requestId: str  # noqa: N815  wire name
+    results: list[Result]
+    errors: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+
+
+_encoder = msgspec.json.Encoder()
+_LIMITS = wire.Limits(
+    batch_max=settings.MAX_INGEST_BATCH,
+    meta_bytes_max=settings.MAX_EVENT_META_BYTES,
+    quantity_digits_max=settings.QUANTITY_DIGITS_MAX,
+    quantity_decimals_max=settings.QUANTITY_DECIMALS_MAX,
+)
+_FUTURE = timedelta(seconds=settings.FUTURE_TOLERANCE_SECONDS)
+
+
+class IngestView(TenantView):
+    """``POST /v1/events/ingest``: up to 1,000 events, native shape or CloudEvents 1.0."""
+
+    scope_area = "events"
+    body_limit_bytes = settings.INGEST_BODY_LIMIT_BYTES
+
+    @extend_schema(request={"application/json": dict}, responses={200: dict})
+    def post(self, request: Request) -> HttpResponse:
+        """Store events; the answer says per event what became of it, in input order."""
+        self.check_tenant()
+        columns = self._columns(request)
+        self._apply_header_key(request, columns)
+        outcome = ingest(
+            tenant_id=self.principal.tenant_id,
+            columns=columns,
+            now=clock.now(),
+            future_tolerance=_FUTURE,
+            meta_bytes_max=settings.MAX_EVENT_META_BYTES,
+        )
+        return _answer(outcome)
+
+    def _columns(self, request: Request) -> wire.Columns:
+        media_type = require_json(request.content_type or "", also=cloudevents.MEDIA_TYPES)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("Content-Encoding is not supported on this route.")
+        body = read_body(request._request, limit=self.body_limit_bytes)
+        tenant_key = self.principal.tenant_key
+        if media_type == "application/json":
+            columns = wire.read_fast(body, tenant_key=tenant_key, limits=_LIMITS)
+            if columns is not None:
+                return columns
+        try:
+            document = strictjson.loads(body)
+        except strictjson.InvalidJSON as error:
+            raise InvalidRequest(str(error), code="invalid_json") from error
+        if media_type != "application/json":
+            document = cloudevents.to_native(document, media_type=media_type, tenant_key=tenant_key)
+        try:
+            return wire.read_strict(document, tenant_key=tenant_key, limits=_LIMITS)
+        except Forbidden as error:
+            raise tenant_mismatch(request) from error
+
+    def _apply_header_key(self, request: Request, columns: wire.Columns) -> None:
+        """A header key names the one event, or ``key:index`` the events of a batch without keys."""
+        header = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        if not header:
+            return
+        if text.reference_problem(header) or len(header) > 240 or "," in header:
+            raise invalid("Idempotency-Key", "must be one key of 1 to 240 plain characters")
+        single = len(columns) == 1
+        for index, key in enumerate(columns.keys):
+            if key is None:
+                columns.keys[index] = header if single else f"{header}:{index}"
+
+
+def _answer(outcome: Outcome) -> HttpResponse:
+    answer = _Answer(
+        accepted=outcome.accepted,
+        duplicates=outcome.duplicates,
+        conflicts=outcome.conflicts,
+        requestId=requestid.current(),
+        results=outcome.results,
+        errors=outcome.errors or msgspec.UNSET,
+    )
+    return HttpResponse(_encoder.encode(answer), content_type="application/json")

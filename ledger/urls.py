@@ -1,0 +1,9 @@
+"""Routes of the ledger under ``/v1/events``."""
+
+from django.urls import path
+
+from ledger import api
+
+urlpatterns = [
+    path("v1/events/ingest", api.IngestView.as_view(), name="event-ingest"),
+]
