@@ -37,12 +37,14 @@ def camel(name: str) -> str:
 
 @contextmanager
 def at(path: str) -> Iterator[None]:
-    """Prefix the path of a pricing error raised inside."""
+    """Give errors raised inside their place in the document, unless they already carry it."""
     try:
         yield
     except PricingError as error:
         inner = error.path
-        joined = path + ("" if not inner or inner.startswith("[") or not path else ".") + inner
+        if not path or inner == path or inner.startswith((f"{path}.", f"{path}[")):
+            raise
+        joined = f"{path}.{inner}" if inner else path
         raise type(error)(error.detail, path=joined) from None
 
 

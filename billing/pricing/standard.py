@@ -22,6 +22,7 @@ from typing import Final
 from billing.pricing.invoice import Invoice, InvoiceLine, LineKind, Taken, TakenKind
 from billing.pricing.models import Model, Rated, RuleSet, TaxBehavior
 from billing.pricing.numbers import (
+    DIVIDING,
     ZERO,
     add,
     allocate,
@@ -50,6 +51,8 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 # Average prices of a tiered line are shown, never multiplied; 12 places as Stripe's unit amounts.
 _SHOWN_PLACES: Final = Decimal(1).scaleb(-12)
+# A contained tax may be periodic: far finer than a minor unit, short enough to be summed exactly.
+_TAX_PLACES: Final = Decimal(1).scaleb(-40)
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ def _unit_amount(item: UsageItem, rated: Rated) -> Decimal:
         return rated.rows[0].unit_amount
     if not item.quantity:
         return ZERO
-    return divide(rated.base, item.quantity).quantize(_SHOWN_PLACES)
+    return divide(rated.base, item.quantity).quantize(_SHOWN_PLACES, context=DIVIDING)
 
 
 def _fee_work(given: InvoiceInput, fee: FixedFee) -> _Work:
@@ -311,6 +314,5 @@ def _exact_tax(amount: int, rate: Decimal, behavior: TaxBehavior) -> Decimal:
     part = multiply(Decimal(amount), rate)
     if behavior is TaxBehavior.EXCLUSIVE:
         return scale(part, -2)
-    # To 40 places: far finer than a minor unit, and short enough to be summed exactly.
     exact = divide(part, add(Decimal(100), rate))
-    return exact.quantize(Decimal(1).scaleb(-40))
+    return exact.quantize(_TAX_PLACES, context=DIVIDING)
