@@ -4,7 +4,6 @@ Defaults suit a laptop; `STRIPEMETER_ENV=production` refuses to start on anythin
 (see `stripemeter.checks`). Every variable is described in README.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,14 @@ from stripemeter.lib.env import (
     env_list,
     env_str,
 )
+from stripemeter.runtime import env as runtime_env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# The embedded runtime leaves the addresses and generated secrets of its parts here, so
+# The embedded runtime leaves the addresses and generated secrets of its parts there, so
 # that every later command in the same checkout finds them.
-RUNTIME_DIR = Path(env_str("STRIPEMETER_RUNTIME_DIR", str(BASE_DIR / ".stripemeter")))
-_runtime_env = RUNTIME_DIR / "runtime.env"
-if _runtime_env.exists() and not env_bool("STRIPEMETER_IGNORE_RUNTIME"):
-    for _line in _runtime_env.read_text(encoding="utf-8").splitlines():
-        _name, _, _value = _line.partition("=")
-        if _name and not _name.startswith("#"):
-            os.environ.setdefault(_name, _value)
+runtime_env.load()
+RUNTIME_DIR = runtime_env.runtime_folder()
 
 ENV = env_str("STRIPEMETER_ENV", "development")
 if ENV not in {"development", "demo", "test", "production"}:
@@ -206,6 +201,7 @@ AXES_FAILURE_LIMIT = 8
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
 AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
 AXES_IPWARE_PROXY_COUNT = len(TRUSTED_PROXIES)
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_HTTPONLY = True

@@ -1,0 +1,42 @@
+# One command per job; `make` lists them. Paths are relative, so a folder with spaces works.
+
+PYTHON := .venv/bin/python
+PYTEST_WORKERS ?= 2
+UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --quiet pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo clean-demo test lint venv venv-demo lock bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: venv-demo ## start everything on this machine, with demo data: http://127.0.0.1:3000
+	@exec $(PYTHON) manage.py up --demo
+
+clean-demo: ## stop the demo and remove its data (.stripemeter/)
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m stripemeter.runtime clean; else rm -rf .stripemeter; fi
+
+test: venv ## run the tests on a PostgreSQL and a Redis of their own
+	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+lint: venv ## ruff, mypy --strict, import-linter, missing migrations
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy manage.py stripemeter ledger counters billing reconciliation widget
+	.venv/bin/lint-imports
+	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) manage.py makemigrations --check --dry-run
+	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) manage.py makemigrations --check --dry-run djstripe
+
+bench: venv ## measure ingest, freshness and reads on this machine
+	$(PYTHON) -m bench $(BENCH_ARGS)
+
+venv: ## make or refresh .venv with everything the tests and tools need
+	@sh scripts/venv.sh requirements-dev.lock
+
+venv-demo:
+	@sh scripts/venv.sh requirements.lock
+
+lock: ## resolve the dependencies of pyproject.toml anew into requirements*.lock
+	$(UV_COMPILE) --group server -o requirements.lock
+	$(UV_COMPILE) --group dev -o requirements-dev.lock

@@ -1,0 +1,210 @@
+"""The test databases: a template migrated once, a copy of it for each worker.
+
+The migrated cluster is kept in .pytest_cache under a digest of everything that shapes
+it, so that the next run starts in a second. `TEST_DATABASE_URL` (a superuser's) uses
+another server instead.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from stripemeter.runtime.postgres import (
+    OWNER_ROLE,
+    create_database,
+    ensure_roles,
+    set_default_privileges,
+)
+from stripemeter.runtime.processes import locked, server_account
+from tests.support.environment import ROLE_PASSWORD, ROOT, TestRun, role_url
+
+#: Rows of these come from the migrations and stay through every test.
+_KEPT_TABLES = frozenset({"django_migrations", "django_content_type", "auth_permission"})
+_CACHE = ROOT / ".pytest_cache" / "stripemeter"
+
+
+class Cluster:
+    """The database server of a run, seen with a superuser's rights."""
+
+    def __init__(self, run: TestRun) -> None:
+        self.run = run
+        prefix = run.database.rsplit("_", 1)[0]
+        self.template = f"{prefix}_template" if run.external_url else "stripemeter_template"
+        self._rows_query: sql.Composed | None = None
+
+    def ensure(self) -> None:
+        """Start the server and make the template, once per run, whoever asks first."""
+        with locked(self.run.folder / "cluster.lock"):
+            ready = self.run.folder / "cluster.ready"
+            if ready.exists():
+                return
+            if self.run.external_url:
+                self._make_template()
+            else:
+                self._start_embedded()
+            ready.touch()
+
+    def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":
+        """A superuser's connection in autocommit."""
+        if self.run.external_url:
+            return psycopg.connect(self.run.external_url, dbname=database, autocommit=True)
+        return self.run.postgres().connect(database)
+
+    def make_database(self, name: str) -> None:
+        """Copy the template; a database left by a killed worker is replaced."""
+        self.drop_database(name)
+        with self.connect() as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(self.template), sql.Identifier(OWNER_ROLE)
+                )
+            )
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database and whoever is connected to it."""
+        with self.connect() as connection:
+            statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            connection.execute(statement.format(sql.Identifier(name)))
+
+    def reset(self, database: str) -> None:
+        """Empty every table that has rows, whatever its triggers say, and restart sequences."""
+        with self.connect(database) as connection:
+            # Triggers guard the ledger against TRUNCATE; this role stands above them.
+            connection.execute("SET session_replication_role = replica")
+            tables = self._tables_with_rows(connection)
+            if not tables:
+                return
+            statement = sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(
+                sql.SQL(", ").join(sql.Identifier(table) for table in tables)
+            )
+            try:
+                connection.execute("SET lock_timeout = '2s'")
+                connection.execute(statement)
+            except psycopg.errors.LockNotAvailable:
+                _disconnect_others(connection)
+                connection.execute(statement)
+
+    def drop_all(self) -> None:
+        """Remove what this run made on a server that is not its own."""
+        if self.run.external_url and (self.run.folder / "cluster.ready").exists():
+            prefix = self.template.removesuffix("template")
+            with self.connect() as connection:
+                rows = connection.execute(
+                    "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix]
+                ).fetchall()
+            for (name,) in rows:
+                self.drop_database(name)
+
+    # --- building ----------------------------------------------------------------------
+
+    def _start_embedded(self) -> None:
+        server = self.run.postgres()
+        kept = _CACHE / f"cluster-{_digest(str(server.programs))}"
+        if kept.exists():
+            server.home.mkdir(mode=0o700)
+            shutil.copytree(kept, server.data, symlinks=True)
+            _give_tree(server.home)
+            server.start()
+            return
+        server.start()
+        self._make_template()
+        server.stop()
+        _keep(server.data, kept)
+        server.start()
+
+    def _make_template(self) -> None:
+        with self.connect() as connection:
+            ensure_roles(connection, owner_password=ROLE_PASSWORD, app_password=ROLE_PASSWORD)
+            create_database(connection, self.template)
+        with self.connect(self.template) as connection:
+            set_default_privileges(connection)
+        url = role_url(self.run, OWNER_ROLE, self.template)
+        done = subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--noinput", "-v", "0"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_OWNER_URL": url},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"migrate failed:\n{done.stdout}{done.stderr}")
+
+    def _tables_with_rows(self, connection: "psycopg.Connection[Any]") -> list[str]:
+        if self._rows_query is None:
+            rows = connection.execute(
+                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+                " AND relkind IN ('r', 'p') AND NOT relispartition"
+            ).fetchall()
+            probes = [
+                sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(
+                    sql.Literal(name), sql.Identifier(name)
+                )
+                for (name,) in rows
+                if name not in _KEPT_TABLES
+            ]
+            self._rows_query = sql.SQL(" UNION ALL ").join(probes)
+        return [name for (name,) in connection.execute(self._rows_query)]
+
+
+def _disconnect_others(connection: "psycopg.Connection[Any]") -> None:
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def _digest(programs: str) -> str:
+    """Digest of all that shapes a migrated cluster: models, migrations, versions, server."""
+    digest = hashlib.sha256(programs.encode())
+    shaping = [ROOT / "requirements-dev.lock", ROOT / "stripemeter/runtime/postgres.py"]
+    for path in sorted([*shaping, *_shaping_sources()]):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _shaping_sources() -> Iterator[Path]:
+    for folder in ("stripemeter", "ledger", "counters", "billing", "reconciliation", "widget"):
+        for path in (ROOT / folder).rglob("*"):
+            shapes = "migrations" in str(path) or "models" in str(path) or path.name == "apps.py"
+            if shapes and path.suffix in {".py", ".sql"}:
+                yield path
+
+
+def _keep(data: Path, kept: Path) -> None:
+    """Keep a stopped cluster for later runs; older ones go."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    scratch = kept.with_name(f"{kept.name}.{os.getpid()}")
+    shutil.copytree(data, scratch, symlinks=True)
+    for old in kept.parent.glob("cluster-*"):
+        if old != scratch:
+            shutil.rmtree(old, ignore_errors=True)
+    scratch.rename(kept)
+
+
+def _give_tree(folder: Path) -> None:
+    account = server_account()
+    if account:
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
+@contextmanager
+def raw_connection(run: TestRun, role: str) -> Iterator["psycopg.Connection[Any]"]:
+    """A connection of its own to this worker's database, not known to Django."""
+    connection = psycopg.connect(role_url(run, role, run.database))
+    try:
+        yield connection
+    finally:
+        connection.close()
