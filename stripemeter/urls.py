@@ -1,9 +1,8 @@
-"""Every route of the service. API routes answer with and without a trailing slash."""
+"""Every route of the service."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import path
 
 urlpatterns = [
-    path("", include("stripemeter.tenancy.urls")),
     path("admin/", admin.site.urls),
 ]
