@@ -21,7 +21,7 @@ class _Answer(msgspec.Struct, omit_defaults=True):
     accepted: int
     duplicates: int
     conflicts: int
-    requestId: str  # noqa: N815  wire name
+    requestId: str
     results: list[Result]
     errors: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, ResolverMatch, resolve
 
-from stripemeter.lib import metrics, requestid
+from stripemeter.lib import addresses, metrics, requestid
 from stripemeter.lib.drf import problem_of
 from stripemeter.lib.errors import NotFound, ProblemError
 from stripemeter.lib.http import problem_response
@@ -21,6 +21,9 @@ from stripemeter.lib.logs import get_logger
 log = get_logger(__name__)
 
 API_PREFIXES = ("/v1/", "/webhooks/", "/health", "/metrics", "/widget/usage", "/widget/tokens")
+
+_STATIC_ROUTES_MAX = 500
+_static_routes: dict[str, ResolverMatch] = {}
 
 
 class RequestEdgeMiddleware:
@@ -33,6 +36,7 @@ class RequestEdgeMiddleware:
         """Answer ``request``."""
         started = time.perf_counter()
         request_id = requestid.begin(request.META.get("HTTP_X_REQUEST_ID"))
+        addresses.begin(request.META)
         if request.path_info.startswith(API_PREFIXES):
             response = _answer_api(request)
         else:
@@ -45,9 +49,19 @@ class RequestEdgeMiddleware:
         return response
 
 
+def _resolve(path: str) -> ResolverMatch:
+    """The view of ``path``; an API route answers with and without a trailing slash."""
+    match = _static_routes.get(path)
+    if match is None:
+        match = resolve(path[:-1] if path.endswith("/") else path)
+        if not match.kwargs and not match.args and len(_static_routes) < _STATIC_ROUTES_MAX:
+            _static_routes[path] = match
+    return match
+
+
 def _answer_api(request: HttpRequest) -> HttpResponseBase:
     try:
-        match = resolve(request.path_info)
+        match = _resolve(request.path_info)
         request.resolver_match = match
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:

@@ -1,8 +1,9 @@
-"""Every route of the service."""
+"""Every route of the service. API routes answer with and without a trailing slash."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 urlpatterns = [
+    path("", include("stripemeter.tenancy.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -256,6 +256,26 @@ class DayField(serializers.Field[Any, Any, Any, Any]):
         return str(value.isoformat())
 
 
+class WholeField(serializers.IntegerField):
+    """A whole JSON number; neither text, nor a fraction, nor true."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """The int itself."""
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise serializers.ValidationError("must be a whole number", code="wrong_type")
+        return data
+
+
+class FlagField(serializers.BooleanField):
+    """``true`` or ``false``, and nothing that merely looks like it."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """The bool itself."""
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("must be true or false", code="wrong_type")
+        return data
+
+
 class ExactDecimalField(serializers.Field[Any, Any, Any, Any]):
     """A JSON number or a plain decimal string, exact; over-precise input is refused."""
 

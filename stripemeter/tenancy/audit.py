@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from stripemeter.lib import requestid, strictjson
+from stripemeter.lib import addresses, requestid, strictjson
 from stripemeter.lib.instants import rfc3339
 from stripemeter.tenancy.models import AuditEntry
 
@@ -73,7 +73,7 @@ def record(
         before=_plain(before),
         after=_plain(after),
         request_id=requestid.current(),
-        address=address,
+        address=address or addresses.current(),
         previous_hash=bytes(previous),
     )
     entry.hash = entry_hash(entry)

@@ -1,5 +1,6 @@
 """Who may do what: tenants, operators' memberships, API keys and the audit trail."""
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.conf import settings
@@ -92,6 +93,8 @@ class ApiKey(models.Model):
     name = models.CharField(max_length=200)
     #: The public part of the key, by which it is looked up.
     lookup = models.CharField(max_length=24, db_collation="C")
+    #: Whether the key starts with sm_live_ (else sm_test_); a successor keeps it.
+    is_live = models.BooleanField(default=True)
     #: HMAC-SHA256 of the whole key under the server's pepper.
     digest = models.BinaryField(max_length=32, editable=False)
     scopes = ArrayField(models.CharField(max_length=40))
@@ -108,9 +111,22 @@ class ApiKey(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["lookup"], name="api_key_lookup_is_unique"),
         ]
+        indexes: ClassVar = [models.Index(fields=["tenant", "-id"], name="api_key_by_tenant")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.lookup})"
+
+    @property
+    def prefix(self) -> str:
+        """The public start of the key, by which people recognise it."""
+        return f"{'sm_live_' if self.is_live else 'sm_test_'}{self.lookup}"
+
+    def status(self, now: datetime) -> str:
+        """``active``, ``expired`` or ``revoked`` at ``now``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        expired = self.expires_at is not None and self.expires_at <= now
+        return "expired" if expired else "active"
 
 
 class AuditEntry(models.Model):

@@ -13,6 +13,7 @@ class Principal:
     scopes: frozenset[str]
     api_key_id: int | None = None
     api_key_lookup: str = ""
+    is_live: bool = True
 
     @property
     def is_authenticated(self) -> bool:

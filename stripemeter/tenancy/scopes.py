@@ -13,3 +13,9 @@ def allowing(area: str, verb: str) -> tuple[str, ...]:
     if area == "project":
         return (f"project:{verb}",)
     return (f"project:{verb}", f"{area}:{verb}")
+
+
+def reach(held: frozenset[str]) -> frozenset[str]:
+    """Every scope that ``held`` amounts to: a project scope stands for that of each area."""
+    verbs = [verb for verb in ("read", "write") if f"project:{verb}" in held]
+    return held | {f"{area}:{verb}" for area in AREAS for verb in verbs}
