@@ -17,10 +17,11 @@ from stripemeter.tenancy.models import Tenant
 
 
 class Aggregates(models.Model):
-    """The five numbers that every slice of events has, whatever its metric's aggregation.
+    """What is kept of a slice of events.
 
-    ``last`` is the quantity of the greatest (ts, batch, key); ``last_rank`` holds ts in
-    microseconds, batch and key so that folding in any order ends in the same row.
+    sum, count, max and min are kept for every metric; ``last`` only where the metric's
+    aggregation is last: the quantity of the greatest (ts, batch, key), so that folding in any
+    order ends in the same row.
     """
 
     sum = ExactNumeric(default=0)
@@ -31,8 +32,6 @@ class Aggregates(models.Model):
     last_ts = models.DateTimeField(null=True)
     last_batch_id = models.BigIntegerField(null=True)
     last_key = models.UUIDField(null=True)
-    #: Distinct members; only for metrics that count uniques.
-    unique_count = models.BigIntegerField(default=0)
 
     class Meta:
         abstract = True
@@ -49,6 +48,8 @@ class Counter(Aggregates):
     period_end = models.DateTimeField()
     #: The event time seen up to; never moves back.
     watermark = models.DateTimeField(null=True)
+    #: Distinct members; only for metrics that count uniques.
+    unique_count = models.BigIntegerField(default=0)
     #: Approved adjustments of this counter, kept beside the fold: total = folded + adjusted.
     adjusted = ExactNumeric(default=0)
     #: Grows by one at each change: consumers compare it with the revision they have seen.

@@ -37,6 +37,7 @@ scope_denials = Counter(
 cross_tenant_blocks = Counter(
     "cross_tenant_block_total", "Requests that named a foreign tenant.", ["route", "method"]
 )
+batches_folded = Counter("batches_folded_total", "Ingested batches folded into counters.")
 counter_differences = Gauge(
     "counter_differences", "Counters that differ from the ledger at the last check."
 )
