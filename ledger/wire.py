@@ -256,15 +256,15 @@ _FIELDS = frozenset(
 _REQUIRED = ("tenantId", "metric", "customerRef", "quantity", "ts")
 
 
-class _Faults(list[FieldError]):
-    """Collects what is wrong with the event at ``index``."""
+class _Faults:
+    """Collects what is wrong with one event of a batch."""
 
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.index = index
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.found: list[FieldError] = []
 
     def note(self, name: str, code: str, detail: str) -> None:
-        self.append(FieldError(code=code, detail=f"{name} {detail}", field=name, index=self.index))
+        self.found.append(FieldError(code, f"{name} {detail}", name, self.position))
 
 
 def _strict_quantity(value: Any, faults: _Faults, limits: Limits) -> str:
@@ -328,8 +328,8 @@ def strict_event(event: Any, *, index: int, limits: Limits) -> StrictEvent | lis
     for name in _REQUIRED:
         if event.get(name) is None:
             faults.note(name, "required", "is required")
-    if faults:
-        return list(faults)
+    if faults.found:
+        return faults.found
     if text.metric_problem(event["metric"]):
         faults.note("metric", "invalid_metric", text.metric_problem(event["metric"]) or "")
     customer = _strict_reference(event, "customerRef", faults)
@@ -345,8 +345,8 @@ def strict_event(event: Any, *, index: int, limits: Limits) -> StrictEvent | lis
         ts_us = microseconds(instants.parse_instant(event["ts"]))
     except instants.InvalidInstant as error:
         faults.note("ts", "invalid_instant", str(error))
-    if faults or customer is None:
-        return list(faults)
+    if faults.found or customer is None:
+        return faults.found
     return StrictEvent(
         metric=event["metric"],
         customer_ref=customer,
