@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -33,6 +34,13 @@ def crash(server, directory, count: int, *extra: str) -> list[str]:
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     return done.stdout.split()
+
+
+@pytest.fixture
+def open_spool(tmp_path):
+    """Open spools on one directory; they are closed when the test ends."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(closing(Spool(tmp_path, **options)))
 
 
 def events(*names: str):
@@ -83,31 +91,33 @@ def test_close_leaves_on_disk_what_it_could_not_deliver(server, make_client, tmp
     assert server.total == 9
 
 
-def test_a_torn_line_is_skipped_and_the_lines_before_it_are_kept(tmp_path):
-    spool = Spool(tmp_path)
+def test_a_torn_line_is_skipped_and_the_lines_before_it_are_kept(open_spool, tmp_path):
+    spool = open_spool()
     first, second = events("a", "b")
     spool.append([first, second])
     spool.close()
     (log,) = tmp_path.glob("*/*.log")
     whole = log.read_bytes()
     log.write_bytes(whole[:-7])
-    assert Spool(tmp_path).adopt() == [first]
+    assert open_spool().adopt() == [first]
 
 
-def test_a_damaged_line_does_not_hide_the_others(tmp_path):
-    spool = Spool(tmp_path)
+def test_a_damaged_line_does_not_hide_the_others(open_spool, tmp_path):
+    spool = open_spool()
     kept = events("a", "b", "c")
     spool.append(kept)
     spool.close()
     (log,) = tmp_path.glob("*/*.log")
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(lines[0] + lines[1].replace(b'"b"', b'"x"') + lines[2])
-    assert Spool(tmp_path).adopt() == [kept[0], kept[2]]
+    assert open_spool().adopt() == [kept[0], kept[2]]
 
 
-def test_segments_are_deleted_once_all_their_events_have_a_verdict(tmp_path, monkeypatch):
+def test_segments_are_deleted_once_all_their_events_have_a_verdict(
+    open_spool, tmp_path, monkeypatch
+):
     monkeypatch.setattr("stripemeter.sdk.spool.SEGMENT_BYTES_MAX", 400)
-    spool = Spool(tmp_path)
+    spool = open_spool()
     batch = events(*"abcdefgh")
     for event in batch:
         spool.append([event])
@@ -120,9 +130,9 @@ def test_segments_are_deleted_once_all_their_events_have_a_verdict(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_spool_that_is_never_idle_still_stays_small(tmp_path, monkeypatch):
+def test_a_spool_that_is_never_idle_still_stays_small(open_spool, tmp_path, monkeypatch):
     monkeypatch.setattr("stripemeter.sdk.spool.SEGMENT_BYTES_MAX", 2000)
-    spool = Spool(tmp_path, fsync=False)
+    spool = open_spool(fsync=False)
     waiting = events("a")
     spool.append(waiting)
     for _ in range(200):
