@@ -1,0 +1,1 @@
+"""Scenario files for the invoice simulator: validate, run, compare, report; and what-if pricing."""

@@ -1,0 +1,145 @@
+"""The `sim` command: validate, run, report. Exit codes are in each command's help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from billing.pricing.errors import PricingError
+from billing.simulation import engine
+from billing.simulation.reports import FORMATS
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _targets(command: _Command) -> _Command:
+    """`--scenario` and `--dir`, each any number of times."""
+    scenario = click.option(
+        "--scenario",
+        "files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A scenario file.",
+    )
+    directory = click.option(
+        "--dir",
+        "directories",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A directory; *.sim.json, *.sim.yaml and *.sim.yml below it, recursively.",
+    )
+    return scenario(directory(command))
+
+
+@click.group(name="sim")
+def sim() -> None:
+    """Price what-if scenarios from files."""
+
+
+@sim.command()
+@_targets
+def validate(files: tuple[Path, ...], directories: tuple[Path, ...]) -> None:
+    """Check scenario files. Exit 1 on any issue or without a target."""
+    checked = _guarded(lambda: engine.validate([*files, *directories]))
+    for item in checked:
+        if item.is_valid:
+            click.echo(f"OK: {item.path}")
+        else:
+            click.echo(f"INVALID: {item.path}")
+            for issue in item.issues:
+                click.echo(f"  - {issue.text()}")
+    _require_some(checked)
+    if not all(item.is_valid for item in checked):
+        raise SystemExit(1)
+
+
+@sim.command()
+@_targets
+@click.option("--seed", help="Kept in the results; prices depend on nothing but the scenario.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Where <name>.result.json go.",
+)
+@click.option("--record", is_flag=True, help="Also write <name>.expected.json beside the scenario.")
+def run(
+    files: tuple[Path, ...],
+    directories: tuple[Path, ...],
+    seed: str | None,
+    out: Path,
+    record: bool,
+) -> None:
+    """Run scenarios and write their results. Exit 1 if any could not be run."""
+    ran = _guarded(lambda: engine.run([*files, *directories], out=out, record=record, seed=seed))
+    for item in ran:
+        if item.outcome is not None:
+            invoice = item.outcome.invoice
+            click.echo(f"{item.result_path}: total {invoice.total} {invoice.currency}")
+        else:
+            click.echo(f"INVALID: {item.path}", err=True)
+            for issue in item.issues:
+                click.echo(f"  - {issue.text()}", err=True)
+    _require_some(ran)
+    if any(item.outcome is None for item in ran):
+        raise SystemExit(1)
+
+
+@sim.command()
+@_targets
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Compare the results of an earlier run; without it the scenarios are run now.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default="table",
+    show_default=True,
+    help="How the report is written.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the screen."
+)
+@click.option("--fail-on-diff", is_flag=True, help="Exit 1 when anything differs.")
+def report(
+    files: tuple[Path, ...],
+    directories: tuple[Path, ...],
+    results: Path | None,
+    form: str,
+    out: Path | None,
+    fail_on_diff: bool,
+) -> None:
+    """Compare results with expectations. Exit 1 only with --fail-on-diff, or without a target."""
+    made = _guarded(lambda: engine.report([*files, *directories], results=results))
+    _require_some(made.entries)
+    text = FORMATS[form](made)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    if fail_on_diff and made.diffs:
+        raise SystemExit(1)
+
+
+_Result = TypeVar("_Result")
+
+
+def _guarded(call: Callable[[], _Result]) -> _Result:
+    """Turn a bad path into a message and exit 1, without a stack trace."""
+    try:
+        return call()
+    except (PricingError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _require_some(found: Any) -> None:
+    if not found:
+        raise click.ClickException("no scenario found; name one with --scenario or --dir")
