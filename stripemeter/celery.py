@@ -14,4 +14,7 @@ app = Celery("stripemeter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-app.conf.beat_schedule = {}
+app.conf.beat_schedule = {
+    # A fold slot lasts longer than this interval, so that one folder is always at work.
+    "counters-fold": {"task": "counters.fold", "schedule": 5.0},
+}

@@ -7,4 +7,5 @@ urlpatterns = [
     path("", include("stripemeter.tenancy.urls")),
     path("admin/", admin.site.urls),
     path("", include("ledger.urls")),
+    path("", include("counters.urls")),
 ]

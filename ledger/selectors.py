@@ -1,0 +1,124 @@
+"""Every read of the ledger that spans rows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F, Q, QuerySet, TextField
+from django.db.models.expressions import OrderBy
+from django.db.models.functions import Cast
+
+from ledger.models import Event, Metric
+
+#: Counting stops here: the exact number of a longer list is worth no full scan.
+COUNT_MAX = 100_000
+SORTS = {"ts": "ts", "metric": "metric_id", "customerRef": "customer_ref", "source": "source"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events: all given conditions hold; both time bounds are included."""
+
+    tenant_id: int
+    metric_id: int | None = None
+    customer_ref: str | None = None
+    source: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEvent:
+    """An event as lists show it. ``meta`` is JSON text, digit for digit as stored."""
+
+    key: UUID
+    key_text: str | None
+    metric: str
+    customer_ref: str
+    resource_id: str | None
+    quantity: Decimal
+    ts: datetime
+    recorded_at: datetime
+    source: str
+    meta: str | None
+
+    @property
+    def id(self) -> str:
+        """The idempotency key: as given, or ``evt_`` and the derived one."""
+        return shown_key(self.key, self.key_text)
+
+
+def shown_key(key: UUID, key_text: str | None) -> str:
+    """How an event's key is written for people and callers."""
+    return f"evt_{key.hex}" if key_text is None else key_text
+
+
+def metric_names(tenant_id: int) -> dict[int, str]:
+    """Names of the tenant's metrics by id."""
+    return dict(Metric.objects.filter(tenant_id=tenant_id).values_list("id", "name"))
+
+
+def _matching(wanted: EventFilter, metric_ids: list[int]) -> QuerySet[Event]:
+    # Naming every metric lets the series index serve a search by customer alone.
+    metrics = metric_ids if wanted.metric_id is None else [wanted.metric_id]
+    events = Event.objects.filter(tenant_id=wanted.tenant_id, metric_id__in=metrics)
+    if wanted.customer_ref is not None:
+        events = events.filter(customer_ref=wanted.customer_ref)
+    if wanted.source is not None:
+        events = events.filter(source=wanted.source)
+    if wanted.start is not None:
+        events = events.filter(ts__gte=wanted.start)
+    if wanted.end is not None:
+        events = events.filter(ts__lte=wanted.end)
+    return events
+
+
+def count_events(wanted: EventFilter) -> int:
+    """How many events match, counted up to 100,000."""
+    matching = _matching(wanted, list(metric_names(wanted.tenant_id)))
+    return matching[:COUNT_MAX].count()
+
+
+def list_events(
+    wanted: EventFilter,
+    *,
+    limit: int,
+    offset: int = 0,
+    sort: str = "ts",
+    descending: bool = True,
+    after: tuple[datetime, UUID] | None = None,
+) -> list[ListedEvent]:
+    """One page of matching events in a total order: the sort column, then ts, then key.
+
+    ``after`` is the (ts, key) of the last event of the page before; it needs ``sort="ts"``.
+    """
+    names = metric_names(wanted.tenant_id)
+    events = _matching(wanted, list(names))
+    if after is not None:
+        ts, key = after
+        later = Q(ts__lt=ts) | Q(ts=ts, key__lt=key)
+        events = events.filter(later if descending else Q(ts__gt=ts) | Q(ts=ts, key__gt=key))
+    columns = dict.fromkeys([SORTS[sort], "ts", "key"])
+    order = [OrderBy(F(column), descending=descending) for column in columns]
+    rows: Any = (
+        events.annotate(meta_text=Cast("meta", TextField()))
+        .order_by(*order)
+        .values_list(
+            "key",
+            "key_text",
+            "metric_id",
+            "customer_ref",
+            "resource_id",
+            "quantity",
+            "ts",
+            "recorded_at",
+            "source",
+            "meta_text",
+        )
+    )
+    return [
+        ListedEvent(row[0], row[1], names[row[2]], *row[3:])
+        for row in rows[offset : offset + limit]
+    ]
