@@ -10,4 +10,9 @@ class ShellConfig(AppConfig):
     label = "shell"
 
     def ready(self) -> None:
-        from stripemeter import celery  # noqa: F401  tasks bind to the app on import
+        from stripemeter import (
+            celery,  # noqa: F401  tasks bind to the app on import
+            health,
+        )
+
+        health.register_gauges()

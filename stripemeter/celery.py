@@ -17,4 +17,10 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     # A fold slot lasts longer than this interval, so that one folder is always at work.
     "counters-fold": {"task": "counters.fold", "schedule": 5.0},
+    # Readiness calls workers dead after 30 s without this; a stale tick proves nothing.
+    "worker-heartbeat": {
+        "task": "shell.beat_heart",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
 }

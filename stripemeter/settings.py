@@ -4,6 +4,7 @@ Defaults suit a laptop; `STRIPEMETER_ENV=production` refuses to start on anythin
 (see `stripemeter.checks`). Every variable is described in README.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ PUBLIC_URL = env_str("STRIPEMETER_PUBLIC_URL", "http://127.0.0.1:3000").rstrip("
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 #: Addresses of proxies whose X-Forwarded-For is believed.
 TRUSTED_PROXIES = env_list("STRIPEMETER_TRUSTED_PROXIES")
+#: Networks that see /metrics, readiness in detail and /docs in production.
+INTERNAL_NETWORKS = env_list("STRIPEMETER_INTERNAL_NETWORKS", "127.0.0.0/8,::1/128")
+#: A bearer token that opens /metrics and readiness from anywhere, for a remote Prometheus.
+METRICS_TOKEN = env_str("STRIPEMETER_METRICS_TOKEN")
 if env_bool("STRIPEMETER_BEHIND_TLS_PROXY", default=PRODUCTION):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
@@ -179,7 +184,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 540
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "stripemeter.beating:BeatingScheduler"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 # --- Authentication of operators -------------------------------------------------------
@@ -325,6 +330,19 @@ LOGGING_CONFIG = None
 from stripemeter.lib.logs import configure as _configure_logs  # noqa: E402
 
 _configure_logs(level=LOG_LEVEL, json=LOG_FORMAT == "json")
+
+# --- Metrics ---------------------------------------------------------------------------
+# Web processes and worker children add to the same numbers through files in this folder;
+# prometheus_client reads the variable when it is first imported, which is after this.
+# Commands and tests count nothing that is scraped.
+_serves = Path(sys.argv[0]).name != "manage.py" and "pytest" not in sys.modules
+if _serves and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    _metrics_dir = RUNTIME_DIR / "metrics"
+    try:
+        _metrics_dir.mkdir(parents=True, exist_ok=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
+    except OSError:
+        pass  # a read-only folder: each process then has numbers of its own
 
 # --- Unfold (admin shell) --------------------------------------------------------------
 UNFOLD: dict[str, Any] = {

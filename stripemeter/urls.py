@@ -3,7 +3,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from stripemeter import health
+
 urlpatterns = [
+    path("health", health.health, name="health"),
+    path("health/live", health.live, name="health-live"),
+    path("health/ready", health.ready, name="health-ready"),
+    path("metrics", health.prometheus, name="metrics"),
     path("", include("stripemeter.tenancy.urls")),
     path("admin/", admin.site.urls),
     path("", include("ledger.urls")),

@@ -1,10 +1,13 @@
 """Prometheus series. Labels are bounded: customer-chosen text is capped or left out.
 
 Set ``PROMETHEUS_MULTIPROC_DIR`` and every process of the web and worker tiers adds to the
-same numbers.
+same numbers. What the database knows better is asked at scrape time (`at_scrape`).
 """
 
 import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -39,8 +42,46 @@ cross_tenant_blocks = Counter(
 )
 batches_folded = Counter("batches_folded_total", "Ingested batches folded into counters.")
 counter_differences = Gauge(
-    "counter_differences", "Counters that differ from the ledger at the last check."
+    "counter_differences",
+    "Counters that differ from the ledger at the last check.",
+    multiprocess_mode="mostrecent",
 )
+rate_limited = Counter(
+    "rate_limited_total", "Requests refused by a rate limit.", ["route_class", "reason"]
+)
+
+#: Values of a gauge's labels, and its value.
+Sample = tuple[tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapedGauge:
+    """A gauge whose samples are read from the database when Prometheus asks."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+    sources: list[Callable[[], Iterable[Sample]]] = field(default_factory=list)
+
+
+scraped_gauges: dict[str, ScrapedGauge] = {}
+
+
+def at_scrape(
+    name: str, documentation: str, labels: tuple[str, ...], source: Callable[[], Iterable[Sample]]
+) -> None:
+    """Add a source of samples to gauge ``name``; several apps may feed one gauge.
+
+    Call it in ``AppConfig.ready``. A source runs one cheap query (milliseconds) and returns
+    boundedly many samples. ``writer`` of ``queue_lag_seconds`` and ``reconciliation_diff``
+    also show in ``/health/ready``.
+    """
+    gauge = scraped_gauges.setdefault(name, ScrapedGauge(name, documentation, labels))
+    if gauge.labels != labels:
+        raise ValueError(f"{name} has the labels {gauge.labels}")
+    if source not in gauge.sources:
+        gauge.sources.append(source)
+
 
 _known: dict[str, set[str]] = {}
 _known_lock = threading.Lock()
@@ -61,8 +102,17 @@ def bounded(label: str, value: str) -> str:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+@lru_cache(maxsize=4_096)
+def _request_series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return (
+        http_requests.labels(method, route, str(status)),
+        http_request_duration.labels(method, route),
+    )
+
+
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
     """Count one answered request; ``route`` is the URL pattern, never the path."""
     method = method if method in _METHODS else "OTHER"
-    http_requests.labels(method, route, str(status)).inc()
-    http_request_duration.labels(method, route).observe(seconds)
+    count, duration = _request_series(method, route, status)
+    count.inc()
+    duration.observe(seconds)
