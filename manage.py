@@ -11,6 +11,10 @@ OWNER_COMMANDS = frozenset({"migrate", "flush", "sqlmigrate", "makemigrations", 
 
 def main() -> None:
     """Run one management command."""
+    if sys.argv[1:2] == ["up"]:
+        from stripemeter.runtime.up import main as up
+
+        sys.exit(up(sys.argv[2:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stripemeter.settings")
     if len(sys.argv) > 1 and sys.argv[1] in OWNER_COMMANDS:
         os.environ.setdefault("STRIPEMETER_DB_ROLE", "owner")
