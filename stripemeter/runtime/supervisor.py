@@ -182,5 +182,5 @@ def web_command(port: int, *, host: str = "127.0.0.1") -> list[str]:
 
 
 def celery_command(*arguments: str) -> list[str]:
-    """A Celery process of the project."""
-    return [sys.executable, "-m", "celery", "-A", "stripemeter", *arguments]
+    """A Celery process of the project, without its banner."""
+    return [sys.executable, "-m", "celery", "--quiet", "-A", "stripemeter", *arguments]

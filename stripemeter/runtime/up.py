@@ -146,8 +146,12 @@ def _supervise(
         ]  # fmt: skip
         supervisor.add("stripe", sandbox, environ)
     supervisor.add("web", web_command(port), environ)
-    # SIGTERM ends the worker as SIGQUIT does: tasks get some seconds, then go back to the queue.
-    worker = {**environ, "REMAP_SIGTERM": "SIGQUIT"}
+    worker = {
+        **environ,
+        # SIGTERM ends it as SIGQUIT does: tasks get some seconds, then go back to the queue.
+        "REMAP_SIGTERM": "SIGQUIT",
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
+    }
     supervisor.add("worker", celery_command("worker", "--loglevel", "WARNING"), worker)
     supervisor.add("beat", celery_command("beat", "--loglevel", "WARNING"), environ)
     return supervisor
