@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from billing.pricing.errors import PricingError
-from billing.simulation import engine
+from billing.simulation import engine, whatif_files
 from billing.simulation.reports import FORMATS
+from billing.simulation.whatif import what_if
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -119,14 +120,69 @@ def report(
     """Compare results with expectations. Exit 1 only with --fail-on-diff, or without a target."""
     made = _guarded(lambda: engine.report([*files, *directories], results=results))
     _require_some(made.entries)
-    text = FORMATS[form](made)
+    _write(FORMATS[form](made), out)
+    if fail_on_diff and made.diffs:
+        raise SystemExit(1)
+
+
+@sim.command()
+@click.option(
+    "--usage",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="CSV with the columns customer, period, metric, quantity.",
+)
+@click.option(
+    "--current", required=True, type=click.Path(path_type=Path), help="The prices of today (file)."
+)
+@click.option(
+    "--proposed", required=True, type=click.Path(path_type=Path), help="The prices to try (file)."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(whatif_files.FORMATS)),
+    default="table",
+    show_default=True,
+    help="How the result is written.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the screen."
+)
+@click.option("--fail-if-increase", metavar="PERCENT", help="Exit 1 if a customer rises by more.")
+def whatif(
+    usage: Path,
+    current: Path,
+    proposed: Path,
+    form: str,
+    out: Path | None,
+    fail_if_increase: str | None,
+) -> None:
+    """Rate real usage at two price sets. Exit 1 when a customer exceeds --fail-if-increase."""
+    limit = None
+    if fail_if_increase is not None:
+        limit = _guarded(lambda: whatif_files.read_percent(fail_if_increase))
+    result = _guarded(
+        lambda: what_if(
+            whatif_files.load_usage(usage),
+            current=whatif_files.load_price_set(current),
+            proposed=whatif_files.load_price_set(proposed),
+        )
+    )
+    _write(whatif_files.FORMATS[form](result), out)
+    exceeding = () if limit is None else result.rising_more_than(limit)
+    for item in exceeding:
+        click.echo(f"rises by more than {limit} %: {item.customer}", err=True)
+    if exceeding:
+        raise SystemExit(1)
+
+
+def _write(text: str, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
-    if fail_on_diff and made.diffs:
-        raise SystemExit(1)
 
 
 _Result = TypeVar("_Result")
