@@ -26,6 +26,7 @@ import hypothesis  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
 
+from billing.stripe_sandbox.process import SandboxProcess  # noqa: E402
 from stripemeter.runtime.postgres import APP_ROLE, OWNER_ROLE  # noqa: E402
 from tests.support import network, processes  # noqa: E402
 from tests.support.cluster import Cluster, raw_connection  # noqa: E402
@@ -158,14 +159,24 @@ def web(transactional_db: None, tmp_path: Path) -> Iterator[processes.HttpProces
 
 
 @pytest.fixture(scope="session")
-def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.HttpProcess]:
-    """One Stripe sandbox per worker, over real HTTP."""
+def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """One Stripe sandbox per worker, over real HTTP; tests take `sandbox`."""
     folder = tmp_path_factory.mktemp("sandbox")
-    process = processes.HttpProcess(
-        lambda port: processes.sandbox(port, folder / "sandbox.sqlite3"),
-        folder / "sandbox.log",
-        health="/_sandbox/health",
-    )
-    process.start()
-    yield process
-    process.stop(patience_s=3)
+    database, log = folder / "stripe.sqlite3", folder / "sandbox.log"
+    with SandboxProcess(db=str(database), log=log) as process:
+        yield process
+
+
+@pytest.fixture
+def sandbox(
+    sandbox_process: SandboxProcess, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> SandboxProcess:
+    """An empty Stripe, which settings and every process started by the test talk to."""
+    if sandbox_process.process is None or sandbox_process.process.poll() is not None:
+        sandbox_process.start()  # an earlier test killed it
+    sandbox_process.reset()
+    for name in ("STRIPE_API_BASE", "STRIPE_METER_EVENTS_BASE"):
+        monkeypatch.setenv(name, sandbox_process.url)
+        setattr(settings, name, sandbox_process.url)
+    settings.STRIPE_API_HOST = sandbox_process.url
+    return sandbox_process

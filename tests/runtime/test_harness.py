@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from billing.stripe_sandbox.process import SandboxProcess
 from tests.support.processes import HttpProcess
 
 
@@ -59,3 +60,8 @@ def test_the_web_process_serves_the_test_database(web: HttpProcess) -> None:
     assert not web.running
     web.start()
     assert web.running
+
+
+def test_each_test_meets_an_empty_stripe(sandbox: SandboxProcess) -> None:
+    assert sandbox.url == settings.STRIPE_API_BASE
+    assert sandbox.totals() == []

@@ -127,14 +127,6 @@ def granian(port: int, *, workers: int = 1) -> list[str]:
     ]  # fmt: skip
 
 
-def sandbox(port: int, database: Path) -> list[str]:
-    """Command line of the Stripe sandbox."""
-    return [
-        sys.executable, "-m", "billing.stripe_sandbox",
-        "--port", str(port), "--db", str(database),
-    ]  # fmt: skip
-
-
 def celery(*arguments: str) -> list[str]:
     """Command line of a Celery process."""
     return [sys.executable, "-m", "celery", "-A", "stripemeter.celery", *arguments]
