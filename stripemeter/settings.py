@@ -259,7 +259,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["stripemeter.tenancy.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["stripemeter.lib.drf.ExactJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["stripemeter.lib.drf.StrictJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "stripemeter.lib.openapi.Schema",
     "EXCEPTION_HANDLER": "stripemeter.lib.drf.problem_handler",
     "UNAUTHENTICATED_USER": None,
     "URL_FORMAT_OVERRIDE": None,
@@ -267,13 +267,22 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "StripeMeter API",
-    "DESCRIPTION": "Exact usage metering in front of Stripe.",
+    "DESCRIPTION": (
+        "Exact usage metering in front of Stripe. Quantities are JSON numbers, digit for "
+        "digit; add `?decimals=string` to get strings. Refusals are `application/problem+json` "
+        "with a stable `code`."
+    ),
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "SERVERS": [{"url": PUBLIC_URL}],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "stripemeter.lib.openapi.complete",
+        "stripemeter.apidocs.add_plain_paths",
+    ],
 }
 
 # --- Files, language, time -------------------------------------------------------------

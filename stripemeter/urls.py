@@ -3,13 +3,17 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from stripemeter import health
+from stripemeter import apidocs, health
 
 urlpatterns = [
     path("health", health.health, name="health"),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", health.prometheus, name="metrics"),
+    path("v1/openapi.json", apidocs.openapi, name="openapi"),
+    path("docs", apidocs.docs, name="docs"),
+    path("docs/", apidocs.docs),
+    path("docs/json", apidocs.docs_json, name="docs-json"),
     path("", include("stripemeter.tenancy.urls")),
     path("admin/", admin.site.urls),
     path("", include("ledger.urls")),
