@@ -47,7 +47,7 @@ class EventOutput(serializers.Serializer[Any]):
     timestamp = serializers.DateTimeField()
     recordedAt = serializers.DateTimeField()
     meta = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # the wire word
 
 
 class EventListOutput(serializers.Serializer[Any]):

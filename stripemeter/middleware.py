@@ -75,6 +75,9 @@ def _answer_api(request: HttpRequest) -> HttpResponseBase:
         response = _answer_failure(error)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
+    if isinstance(response, HttpResponse):
+        # Without it the server would chunk the answer.
+        response.headers.setdefault("Content-Length", str(len(response.content)))
     return response
 
 

@@ -1,0 +1,107 @@
+"""The processes that a measurement needs: database, Redis, web, folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stripemeter.runtime.postgres import (
+    APP_ROLE,
+    OWNER_ROLE,
+    PostgresServer,
+    bootstrap,
+    laptop_settings,
+)
+from stripemeter.runtime.redis import RedisServer
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "bench-only"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Addresses of what was started."""
+
+    dsn: str
+    url: str
+    port: int
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(stack: ExitStack) -> Parts:
+    """Start everything with durable settings; the environment points at it afterwards."""
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stripemeter-bench-")))
+    server = PostgresServer(home / "pg", settings={**laptop_settings(), "max_wal_size": "16GB"})
+    server.start()
+    stack.callback(server.stop)
+    bootstrap(server, "bench", owner_password=PASSWORD, app_password=PASSWORD)
+    redis = RedisServer(home / "redis", password=PASSWORD)
+    redis.start()
+    stack.callback(redis.stop)
+    port = free_port()
+    os.environ.update(
+        DATABASE_URL=server.url(APP_ROLE, "bench"),
+        DATABASE_OWNER_URL=server.url(OWNER_ROLE, "bench"),
+        REDIS_URL=redis.url(),
+        STRIPEMETER_ENV="test",
+        STRIPEMETER_IGNORE_RUNTIME="1",
+        DJANGO_SETTINGS_MODULE="stripemeter.settings",
+        TENANT_RATE_LIMIT="10000000",
+        LOG_LEVEL="ERROR",
+    )
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, check=True)
+    _web(stack, port)
+    return Parts(server.url(OWNER_ROLE, "bench"), f"http://127.0.0.1:{port}", port)
+
+
+def _web(stack: ExitStack, port: int) -> None:
+    command = [
+        sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
+        "--port", str(port), "--workers", "2", "--blocking-threads", "4", "--no-access-log",
+        "--log-level", "warning", "stripemeter.wsgi:application",
+    ]  # fmt: skip
+    stack.enter_context(_process(command))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the web server did not start")
+
+
+@contextmanager
+def folder() -> Iterator[None]:
+    """A process that folds as the Celery task does, while the block runs."""
+    with _process([sys.executable, "-m", "bench.folder"]):
+        yield
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[None]:
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
