@@ -33,6 +33,8 @@ class Limits:
     meta_bytes_max: int
     quantity_digits_max: int
     quantity_decimals_max: int
+    #: Canonical text of quantities seen before, by their JSON text.
+    quantities: dict[bytes, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -125,8 +127,6 @@ _FAST_QUANTITY = re.compile(rb"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _LONG_NUMBER = re.compile(rb"[0-9]{300}")
 _NO_META = b""
 
-_quantities: dict[tuple[bytes, Limits], str] = {}
-
 
 class _Doubt(Exception):
     """The strict reader has to decide."""
@@ -161,7 +161,7 @@ def _count_names(value: Any, depth: int) -> int:
 
 
 def _fast_quantity(raw: bytes, limits: Limits) -> str:
-    found = _quantities.get((raw, limits))
+    found = limits.quantities.get(raw)
     if found is not None:
         return found
     if not _FAST_QUANTITY.fullmatch(raw) or len(raw) > 40:
@@ -169,9 +169,9 @@ def _fast_quantity(raw: bytes, limits: Limits) -> str:
     number = Decimal(raw.decode("ascii"))
     if quantity_problem(number, limits):
         raise _Doubt
-    if len(_quantities) >= _QUANTITY_CACHE_MAX:
-        _quantities.clear()
-    canonical = _quantities[raw, limits] = plain(number)
+    if len(limits.quantities) >= _QUANTITY_CACHE_MAX:
+        limits.quantities.clear()
+    canonical = limits.quantities[raw] = plain(number)
     return canonical
 
 
@@ -188,43 +188,54 @@ def read_fast(body: bytes, *, tenant_key: str, limits: Limits) -> Columns | None
 def _read_fast(body: bytes, tenant_key: str, limits: Limits) -> Columns:
     events = _fast_decoder.decode(body).events
     count = len(events)
-    if not 0 < count <= limits.batch_max:
+    if not 0 < count <= limits.batch_max or {event.tenantId for event in events} != {tenant_key}:
         raise _Doubt
     unset = msgspec.UNSET
-    columns = Columns()
-    names = 1 + 5 * count
-    for event in events:
-        if event.tenantId != tenant_key:
-            raise _Doubt
-        ts = event.ts
-        if not _FAST_TS.fullmatch(ts):
-            raise _Doubt
-        columns.ts_us.append(microseconds(datetime.fromisoformat(ts)))
-        columns.quantities.append(_fast_quantity(bytes(event.quantity), limits))
-        columns.metrics.append(event.metric)
-        columns.customers.append(event.customerRef)
-        resource, key, source = event.resourceId, event.idempotencyKey, event.source
-        names += (resource is not unset) + (key is not unset) + (source is not unset)
-        columns.resources.append(None if resource is unset else resource)
-        columns.keys.append(None if key is unset else key)
-        if source is not unset and source not in SOURCES:
-            raise _Doubt
-        columns.sources.append("http" if source is unset else source)
-        raw = bytes(event.meta)
+    resources = [event.resourceId for event in events]
+    keys = [event.idempotencyKey for event in events]
+    sources = [event.source for event in events]
+    present = 3 * count - resources.count(unset) - keys.count(unset) - sources.count(unset)
+    metas, meta_names = _fast_metas([bytes(event.meta) for event in events])
+    # Without a backslash in the body a quote followed by a colon ends a member name, so a
+    # repeated name (which a parser would silently drop) makes this count too large.
+    if body.count(b'":') != 1 + 5 * count + present + meta_names:
+        raise _Doubt
+    columns = Columns(
+        metrics=[event.metric for event in events],
+        customers=[event.customerRef for event in events],
+        resources=[None if resource is unset else resource for resource in resources],
+        quantities=[_fast_quantity(bytes(event.quantity), limits) for event in events],
+        ts_us=[_fast_ts(event.ts) for event in events],
+        metas=metas,
+        sources=["http" if source is unset else source for source in sources],
+        keys=[None if key is unset else key for key in keys],
+    )
+    _doubt_unusual_text(columns)
+    return columns
+
+
+def _fast_ts(ts: str) -> int:
+    if not _FAST_TS.fullmatch(ts):
+        raise _Doubt
+    return microseconds(datetime.fromisoformat(ts))
+
+
+def _fast_metas(raws: list[bytes]) -> tuple[list[bytes | None], int]:
+    """Canonical metas, and how many member names they and their fields have in all."""
+    metas: list[bytes | None] = []
+    names = 0
+    for raw in raws:
         if raw == _NO_META:
-            columns.metas.append(None)
+            metas.append(None)
             continue
+        if len(raw) > 300 and _LONG_NUMBER.search(raw):
+            raise _Doubt
         meta = _meta_decoder.decode(raw)
         if type(meta) is not dict:
             raise _Doubt
         names += 1 + _count_names(meta, 1)
-        columns.metas.append(_meta_encoder.encode(meta))
-    # Without a backslash in the body a quote followed by a colon ends a member name, so a
-    # repeated name (which a parser would silently drop) makes this count too large.
-    if body.count(b'":') != names or _LONG_NUMBER.search(body):
-        raise _Doubt
-    _doubt_unusual_text(columns)
-    return columns
+        metas.append(_meta_encoder.encode(meta))
+    return metas, names
 
 
 def _doubt_unusual_text(columns: Columns) -> None:
@@ -235,6 +246,8 @@ def _doubt_unusual_text(columns: Columns) -> None:
         if not "".join(values).isprintable() or any(map(str.isspace, values)):
             raise _Doubt
     if not all(map(text.METRIC_NAME.fullmatch, set(columns.metrics))):
+        raise _Doubt
+    if not SOURCES.issuperset(columns.sources):
         raise _Doubt
 
 
