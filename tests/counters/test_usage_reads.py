@@ -1,0 +1,92 @@
+"""Current usage is exact at once: what is folded plus what is stored and not yet folded."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from counters.selectors.history import usage_history
+from counters.selectors.usage import MetricUsage, current_usage, slice_totals
+from ledger.models import Metric
+from stripemeter.lib.periods import utc_month
+from stripemeter.tenancy.models import Tenant
+from tests.builders.ledger import NOW, fold, make_event, make_metric, store
+from tests.builders.tenancy import Caller
+
+
+def usage(tenant: Tenant, customer: str = "cus_1") -> dict[str, MetricUsage]:
+    found = current_usage(tenant_id=tenant.pk, customer_ref=customer, period=utc_month(NOW))
+    return {entry.name: entry for entry in found}
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "expected"),
+    [("sum", 12), ("count", 4), ("max", 5), ("min", 1), ("last", 4), ("unique", 3), ("average", 3)],
+)
+def test_a_stored_event_is_seen_before_and_after_its_fold(
+    acme: Caller, globex: Caller, aggregation: str, expected: int
+) -> None:
+    tenant = acme.tenant
+    make_metric(tenant, aggregation=aggregation)
+    store(globex.tenant, make_event(100))
+    store(tenant, make_event(5, resourceId="a", ts=NOW - timedelta(hours=3)))
+    store(tenant, make_event(2, resourceId="b", ts=NOW - timedelta(hours=2)))
+    fold()
+    store(tenant, make_event(4, resourceId="a", ts=NOW - timedelta(minutes=1)))
+    store(tenant, make_event(1, resourceId="c", ts=NOW - timedelta(hours=20)))
+    half = usage(tenant)["api_calls"]
+    assert half.total == expected
+    assert half.pending_events == 2
+    fold()
+    whole = usage(tenant)["api_calls"]
+    assert whole.total == expected
+    assert whole.pending_events == 0
+    assert whole.watermark == NOW - timedelta(minutes=1)
+
+
+def test_events_of_other_periods_customers_and_tenants_do_not_count(
+    acme: Caller, globex: Caller
+) -> None:
+    month = utc_month(NOW)
+    for ts in (month.start - timedelta(microseconds=1), month.start, month.end):
+        store(acme.tenant, make_event(10, ts=ts), now=month.end)
+    store(acme.tenant, make_event(1, customer="cus_2"))
+    store(globex.tenant, make_event(1))
+    assert usage(acme.tenant)["api_calls"].total == 10
+    fold(now=month.end)
+    assert usage(acme.tenant)["api_calls"].total == 10
+
+
+def test_the_days_add_up_to_the_counter(acme: Caller) -> None:
+    for hours in range(0, 40, 4):
+        store(acme.tenant, make_event(Decimal("0.1"), ts=NOW - timedelta(hours=hours)))
+    fold()
+    days = slice_totals(
+        tenant_id=acme.tenant.pk,
+        metric_id=Metric.objects.get().pk,
+        customer_ref="cus_1",
+        period_start=utc_month(NOW).start,
+        aggregation="sum",
+    )
+    assert len(days) == 2
+    assert sum(days.values()) == 1
+
+
+@pytest.mark.parametrize("interval", ["minute", "hour", "day", "week", "month"])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
+def test_history_buckets_add_up_to_the_total(acme: Caller, interval: str, zone: str) -> None:
+    for hours in range(0, 40, 3):
+        store(acme.tenant, make_event(2, ts=NOW - timedelta(hours=hours)))
+        if hours == 21:
+            fold()
+    since, until = NOW - timedelta(hours=60), NOW + timedelta(hours=12)
+    points = usage_history(
+        tenant_id=acme.tenant.pk,
+        metric=Metric.objects.get(),
+        customer_ref="cus_1",
+        since=since,
+        until=until,
+        interval=interval,
+        zone=zone,
+    )
+    assert sum(point.value for point in points) == 28
