@@ -1,6 +1,7 @@
 """The shell app: composes the others and holds no rule."""
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ShellConfig(AppConfig):
@@ -12,7 +13,10 @@ class ShellConfig(AppConfig):
     def ready(self) -> None:
         from stripemeter import (
             celery,  # noqa: F401  tasks bind to the app on import
+            checks,
             health,
         )
 
         health.register_gauges()
+        if settings.PRODUCTION:
+            checks.watch_connections()

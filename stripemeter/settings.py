@@ -17,6 +17,7 @@ from stripemeter.lib.env import (
     env_list,
     env_str,
 )
+from stripemeter.production import refusals
 from stripemeter.runtime import env as runtime_env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -143,8 +144,13 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # --- Database --------------------------------------------------------------------------
 _database_url = env_str("DATABASE_URL", "postgresql:///stripemeter")
+_owner_url = env_str("DATABASE_OWNER_URL", _database_url)
+#: Whether the service logs in as another role than the owner of the tables.
+DATABASE_ROLES_DIFFER = (
+    database_from_url(_owner_url)["USER"] != database_from_url(_database_url)["USER"]
+)
 if env_str("STRIPEMETER_DB_ROLE") == "owner":
-    _database_url = env_str("DATABASE_OWNER_URL", _database_url)
+    _database_url = _owner_url
 _statement_timeout_ms = env_int("STRIPEMETER_STATEMENT_TIMEOUT_MS", 0)
 
 DATABASES: dict[str, dict[str, Any]] = {"default": database_from_url(_database_url)}
@@ -250,7 +256,8 @@ STRIPE_API_VERSION = "2026-08-26.dahlia"
 STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")
 STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY
 STRIPE_LIVE_MODE = bool(STRIPE_SECRET_KEY)
-STRIPE_API_HOST = STRIPE_API_BASE
+if STRIPE_API_BASE != "https://api.stripe.com":
+    STRIPE_API_HOST = STRIPE_API_BASE  # dj-stripe's name for it; it warns when it is there
 DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
 
 # --- HTTP API --------------------------------------------------------------------------
@@ -362,7 +369,17 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
 }
 
+# --- Tests -----------------------------------------------------------------------------
 #: Named crash points of the fault tests; nothing outside tests may switch them on.
 FAULT_POINTS = env_str("STRIPEMETER_FAULT_POINTS")
+#: A file with seconds by which the clock of tests is moved.
+CLOCK_OFFSET_FILE = env_str("CLOCK_OFFSET_FILE")
 
 TESTING = ENV == "test" or "pytest" in sys.modules
+
+# --- Production ------------------------------------------------------------------------
+if PRODUCTION:
+    _refusals = refusals(globals())
+    if _refusals:
+        _lines = [f"  {found.id}: {found.message}. {found.hint}" for found in _refusals]
+        raise ConfigurationError("Production refuses to start:\n" + "\n".join(_lines))
