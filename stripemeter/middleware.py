@@ -7,14 +7,15 @@ ingest path counts microseconds.
 import time
 from collections.abc import Callable
 
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 
-from stripemeter.lib import addresses, metrics, requestid
+from stripemeter.lib import addresses, edge, metrics, requestid
 from stripemeter.lib.drf import problem_of
-from stripemeter.lib.errors import NotFound, ProblemError
+from stripemeter.lib.errors import Forbidden, NotFound, ProblemError
 from stripemeter.lib.http import problem_response
 from stripemeter.lib.logs import get_logger
 
@@ -61,6 +62,9 @@ def _resolve(path: str) -> ResolverMatch:
 
 def _answer_api(request: HttpRequest) -> HttpResponseBase:
     try:
+        edge.refuse_malformed(request.META, request.method or "", request.path_info)
+        if settings.SECURE_SSL_REDIRECT and not request.is_secure():
+            _refuse_plain_text(request.path_info)
         match = _resolve(request.path_info)
         request.resolver_match = match
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
@@ -79,6 +83,12 @@ def _answer_api(request: HttpRequest) -> HttpResponseBase:
         # Without it the server would chunk the answer.
         response.headers.setdefault("Content-Length", str(len(response.content)))
     return response
+
+
+def _refuse_plain_text(path: str) -> None:
+    """A key sent in clear is refused, not redirected: a redirect would teach nobody."""
+    if not path.startswith(("/health", "/metrics")):
+        raise Forbidden("Use https.", code="tls_required")
 
 
 def _answer_failure(error: Exception) -> HttpResponse:

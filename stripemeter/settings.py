@@ -213,7 +213,7 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
-AXES_IPWARE_PROXY_COUNT = len(TRUSTED_PROXIES)
+AXES_CLIENT_IP_CALLABLE = "stripemeter.lib.addresses.request_address"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -237,6 +237,8 @@ QUANTITY_DIGITS_MAX = env_int("QUANTITY_DIGITS_MAX", 15, low=1, high=15)
 QUANTITY_DECIMALS_MAX = env_int("QUANTITY_DECIMALS_MAX", 6, low=0, high=12)
 TENANT_RATE_LIMIT = env_int("TENANT_RATE_LIMIT", 6_000, high=10_000_000)
 TENANT_RATE_LIMIT_WINDOW = env_int("TENANT_RATE_LIMIT_WINDOW", 60, low=1, high=3_600)
+#: Requests a window of one key, below its tenant's limit; 0 leaves the tenant's limit alone.
+KEY_RATE_LIMIT = env_int("KEY_RATE_LIMIT", 0, high=10_000_000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1_048_576
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1_000
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, UnreadablePostError
 from rest_framework import exceptions, parsers, renderers, serializers
 from rest_framework.request import Request
 
@@ -41,7 +41,13 @@ class ExactJSONRenderer(renderers.BaseRenderer):
 
 
 def read_body(request: Any, *, limit: int) -> bytes:
-    """The raw body, at most ``limit`` bytes. Raises `PayloadTooLarge` before reading more."""
+    """The raw body, at most ``limit`` bytes. Raises `PayloadTooLarge` before reading more.
+
+    Raises `UnsupportedMediaType` for an encoded body and `InvalidRequest` for one that
+    ended early: what was announced and what came must agree.
+    """
+    if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() not in {"", "identity"}:
+        raise errors.UnsupportedMediaType("Content-Encoding is not supported on this route.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     too_large = errors.PayloadTooLarge(f"The body may have at most {limit} bytes.")
     if length.isdigit() and int(length) > limit:
@@ -52,6 +58,8 @@ def read_body(request: Any, *, limit: int) -> bytes:
         raise too_large from error
     if len(body) > limit:
         raise too_large
+    if length.isdigit() and len(body) != int(length):
+        raise errors.InvalidRequest("The body ended early.", code="incomplete_body")
     return body
 
 
@@ -89,8 +97,6 @@ class StrictJSONParser(parsers.BaseParser):
         view = context.get("view")
         limit = getattr(view, "body_limit_bytes", None) or settings.API_BODY_LIMIT_BYTES
         request = context["request"]._request
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise errors.UnsupportedMediaType("Content-Encoding is not supported on this route.")
         try:
             return strictjson.loads(read_body(request, limit=limit))
         except strictjson.InvalidJSON as error:
@@ -124,6 +130,8 @@ def _from_framework(error: exceptions.APIException) -> errors.ProblemError:
         return errors.InvalidRequest(detail, errors=found)
     if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
         return errors.Unauthenticated(str(error.detail))
+    if isinstance(error, exceptions.ParseError):
+        return errors.InvalidRequest(str(error.detail), code="invalid_json")
     if isinstance(error, exceptions.MethodNotAllowed):
         return errors.ProblemError(
             str(error.detail), code="method_not_allowed", status=405, title="Method not allowed"
@@ -148,6 +156,8 @@ def problem_of(error: Exception) -> errors.ProblemError | None:
         return errors.NotFound()
     if isinstance(error, PermissionDenied):
         return errors.Forbidden("Not allowed")
+    if isinstance(error, UnreadablePostError):
+        return errors.InvalidRequest("The body ended early.", code="incomplete_body")
     if isinstance(error, RequestDataTooBig):
         return errors.PayloadTooLarge("The body is too large.")
     if isinstance(error, OperationalError | InterfaceError):

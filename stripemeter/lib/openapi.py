@@ -53,7 +53,6 @@ _RESPONSES: dict[str, str] = {
     "405": "The route does not take this method; `Allow` names those it takes.",
     "406": "The route answers JSON only.",
     "409": "The state of the object does not allow it.",
-    "411": "Chunked bodies are not taken: send `Content-Length`.",
     "413": "The body is over the documented limit.",
     "414": "The query string is over the documented limit.",
     "415": "Not UTF-8 JSON, or an unknown `Content-Encoding`.",
@@ -64,7 +63,7 @@ _RESPONSES: dict[str, str] = {
     "503": "A dependency is down or the outcome is unknown: retry with the same keys.",
 }
 _ALWAYS = ("400", "401", "403", "405", "406", "414", "429", "431", "500", "503")
-_WITH_BODY = ("411", "413", "415")
+_WITH_BODY = ("413", "415")
 
 
 class ExactNumberFields(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]

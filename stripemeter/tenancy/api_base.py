@@ -4,21 +4,55 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from stripemeter.lib import metrics
 from stripemeter.lib.errors import Forbidden, invalid
+from stripemeter.lib.ratelimit import Verdict
 from stripemeter.tenancy.principals import Principal
+from stripemeter.tenancy.throttling import throttle
 
 
 class TenantView(APIView):
     """One operation of the API for one tenant.
 
     Subclasses set ``scope_area``. ``self.principal`` is the caller; its tenant is the only
-    one a view may touch, whatever the request says.
+    one a view may touch, whatever the request says. ``rate_class`` names the bucket that
+    requests are counted in (``read`` or ``write`` if empty), ``rate_cost`` how many tokens
+    each takes. A query parameter may come once, unless it is in ``repeatable_parameters``.
     """
 
     scope_area = "project"
+    rate_class = ""
+    rate_cost = 1
+    repeatable_parameters: frozenset[str] = frozenset()
+    #: Only what a view defines; no OPTIONS, since nothing here is for browsers (no CORS).
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
+    _verdict: Verdict | None = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, check the scope, count against the rate limit, refuse doubt."""
+        super().initial(request, *args, **kwargs)
+        rate_class = self.rate_class or ("read" if request.method in {"GET", "HEAD"} else "write")
+        self._verdict = throttle(self.principal, rate_class=rate_class, cost=self.rate_cost)
+        if request.META.get("QUERY_STRING"):
+            self._refuse_repeated(request)
+
+    def _refuse_repeated(self, request: Request) -> None:
+        for name, values in request.query_params.lists():
+            if len(values) > 1 and name not in self.repeatable_parameters | {"tenantId"}:
+                raise invalid(name[:100], "is given more than once", code="repeated")
+
+    def finalize_response(
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> Response:
+        """Say what is left of the rate limit."""
+        final = super().finalize_response(request, response, *args, **kwargs)
+        if self._verdict is not None:
+            for name, value in self._verdict.headers().items():
+                final.headers[name] = value
+        return final
 
     @property
     def principal(self) -> Principal:

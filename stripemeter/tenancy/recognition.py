@@ -20,6 +20,7 @@ from stripemeter.lib.errors import Unauthenticated
 from stripemeter.tenancy import keys, scopes
 from stripemeter.tenancy.models import ApiKey, Tenant
 from stripemeter.tenancy.principals import Principal
+from stripemeter.tenancy.throttling import count_bad_credential
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES_MAX = 10_000
@@ -123,4 +124,6 @@ def authenticate_request(request: HttpRequest) -> Principal:
         problem = Unauthenticated("Invalid API key", code="invalid_api_key")
     route = request.resolver_match.route if request.resolver_match else "unmatched"
     metrics.auth_failures.labels(route, request.method or "").inc()
+    if plaintext is not None:
+        count_bad_credential(request.META)
     raise problem
