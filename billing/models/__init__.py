@@ -1,0 +1,23 @@
+"""What is told to Stripe: accounts, customer links, price mappings, pushes, webhooks.
+
+A push is a fact from the moment its intent is committed: what it says never changes
+(a trigger refuses), only what became of it. `pushed_total` is the sum of acknowledged
+pushes; there is no stored scalar that could be overwritten.
+"""
+
+from billing.models.accounts import CustomerLink, Mode, StripeAccount
+from billing.models.mappings import PriceMapping
+from billing.models.pushes import Push, PushAttempt, PushCursor, PushSlice
+from billing.models.webhooks import WebhookInbox
+
+__all__ = [
+    "CustomerLink",
+    "Mode",
+    "PriceMapping",
+    "Push",
+    "PushAttempt",
+    "PushCursor",
+    "PushSlice",
+    "StripeAccount",
+    "WebhookInbox",
+]
