@@ -116,8 +116,14 @@ def increments(
         wanted = step.floor(total) - exact_sum(list(intended.values()))
         missing = wanted - exact_sum(list(parts.values()))
         direction = step.size.copy_sign(missing) if missing else Decimal(0)
+
+        def turn(day: date) -> tuple[bool, Decimal, date]:
+            # Shortening a part that is said anyway spares a correction elsewhere.
+            lengthens = parts[day] * missing >= 0
+            return lengthens, -rests[day] if missing > 0 else rests[day], day
+
         # Each rest is below one step, so fewer steps are missing than there are days.
-        for day in sorted(rests, key=lambda each: (rests[each], each), reverse=missing > 0):
+        for day in sorted(parts, key=turn):
             if not missing:
                 break
             parts[day] += direction

@@ -1,0 +1,41 @@
+"""The one interface of usage drivers, and which one a push takes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from billing.stripe.answers import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One value on its way to Stripe, with everything a driver needs."""
+
+    mode: str
+    account: str
+    #: A meter's event name, or a subscription item for legacy usage records.
+    target: str
+    stripe_customer_id: str
+    value: Decimal
+    stamped_at: datetime
+    identifier: str
+    #: The HTTP Idempotency-Key: the identifier, or a later edition after a stored 500.
+    idempotency_key: str
+
+
+class UsageDriver(Protocol):
+    """Sends one value and says what became of it; never raises for Stripe's answers."""
+
+    def push(self, event: UsageEvent) -> Answer:
+        """Send ``event``. Raises `KeyMissing` or `KeyOfWrongMode` before anything is sent."""
+        ...
+
+
+def driver_for(semantics: str) -> UsageDriver:
+    """The driver that pushes of ``semantics`` take."""
+    # Imported here so that the interface does not depend on its implementations.
+    from billing.stripe.meters import MeterEvents
+    from billing.stripe.usage_records import UsageRecords
+
+    return UsageRecords() if semantics == "usage_record" else MeterEvents()
