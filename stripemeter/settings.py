@@ -255,6 +255,13 @@ STRIPE_TEST_SECRET_KEY = env_str("STRIPE_TEST_SECRET_KEY")
 STRIPE_API_BASE = env_str("STRIPE_API_BASE", "https://api.stripe.com")
 STRIPE_METER_EVENTS_BASE = env_str("STRIPE_METER_EVENTS_BASE", "https://meter-events.stripe.com")
 STRIPE_API_VERSION = "2026-08-26.dahlia"
+_real_stripe = STRIPE_API_BASE == "https://api.stripe.com"
+#: Calls a second per account: half of Stripe's limit for live meter events (1,000/s, not for
+#: connected accounts), a little below the 25/s of its test side. A sandbox has no limit.
+STRIPE_PUSH_RATE_LIVE = env_int("STRIPE_PUSH_RATE_LIVE", 500 if _real_stripe else 5_000, low=1)
+STRIPE_PUSH_RATE_TEST = env_int("STRIPE_PUSH_RATE_TEST", 20 if _real_stripe else 5_000, low=1)
+#: Calls under way at once in one worker process.
+STRIPE_PUSH_THREADS = env_int("STRIPE_PUSH_THREADS", 16, low=1, high=64)
 STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")
 STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY
 STRIPE_LIVE_MODE = bool(STRIPE_SECRET_KEY)

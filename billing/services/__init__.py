@@ -1,0 +1,1 @@
+"""Every write of billing: mappings, customer links, accounts, pushes, webhooks."""

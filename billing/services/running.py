@@ -1,0 +1,222 @@
+"""One run of pushing: plan, claim, call, write down, until nothing is left to do now.
+
+Any number of runs may work at once, in any number of processes: cursors, lanes and
+tokens keep them apart. Threads make the calls; the database is touched by the caller's
+thread only.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+
+from billing import metrics
+from billing.models import Mode, PriceMapping, StripeAccount
+from billing.services import accounts, delivery, planning
+from billing.services.delivery import Claimed, Tried
+from billing.stripe.answers import Answer, Outcome
+from billing.stripe.client import KeyMissing, KeyOfWrongMode, secret_key
+from billing.stripe.driver import driver_for
+from stripemeter.lib.faults import point
+from stripemeter.lib.logs import get_logger
+from stripemeter.lib.metrics import bounded
+
+log = get_logger(__name__)
+
+#: Calls of one claim per thread: large enough to spread the claim's cost.
+CALLS_PER_THREAD = 16
+#: A call is not begun when its lease has less than this left (timeouts are 3 + 10 s).
+LEASE_REST_MIN = timedelta(seconds=20)
+#: What one run may leave for the next: merged remainders, increases behind decreases.
+PASSES_MAX = 50
+PAUSE_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Report:
+    """What one run did."""
+
+    planned: int = 0
+    held: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    #: Modes that were left out, with the reason.
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def acknowledged(self) -> int:
+        """Calls after which Stripe has the value."""
+        return self.outcomes.get("accepted", 0) + self.outcomes.get("duplicate", 0)
+
+    def count(self, outcome: str) -> None:
+        """Add one call that ended in ``outcome``."""
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+
+def run_pushes(
+    *, clock: Callable[[], datetime], seconds: float, tenant_id: int | None = None
+) -> Report:
+    """Push for at most ``seconds`` (calls begun are finished); returns what was done."""
+    report = Report()
+    deadline = time.monotonic() + seconds
+    accounts.ensure_accounts()
+    delivery.give_up(now=clock())
+    threads = settings.STRIPE_PUSH_THREADS
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="push") as pool:
+        for _ in range(PASSES_MAX):
+            if not _pass(pool, report, clock, deadline, tenant_id):
+                break
+    return report
+
+
+def _pass(
+    pool: ThreadPoolExecutor,
+    report: Report,
+    clock: Callable[[], datetime],
+    deadline: float,
+    tenant_id: int | None,
+) -> bool:
+    """Plan every cursor once and send what is due; whether anything was done."""
+    done = planned_before = report.planned
+    calls = 0
+    after: planning.Position | None = None
+    while time.monotonic() < deadline:
+        ready = sendable_accounts(report, now=clock())
+        page = planning.plan_page(
+            now=clock(), account_ids=[each.pk for each in ready], after=after, tenant_id=tenant_id
+        )
+        report.planned += page.pushes
+        report.held += page.held
+        metrics.pushes_planned.inc(page.pushes)
+        point("push.intent_committed")
+        calls += _send_due(pool, report, ready, clock, deadline)
+        after = page.after
+        if after is None:
+            break
+    done = report.planned - planned_before + calls
+    return done > 0 and time.monotonic() < deadline
+
+
+def sendable_accounts(report: Report, *, now: datetime) -> list[StripeAccount]:
+    """Accounts that may be sent to now; a mode without its key is left out, with a warning.
+
+    A missing test key therefore skips shadow pushes and can never turn them live.
+    """
+    ready: list[StripeAccount] = []
+    for account in StripeAccount.objects.order_by("pk"):
+        if account.mode in report.skipped or not accounts.may_send(account, now=now):
+            continue
+        try:
+            secret_key(account.mode)
+        except (KeyMissing, KeyOfWrongMode) as error:
+            report.skipped[account.mode] = str(error)
+            log.warning("push.mode_skipped", mode=account.mode, reason=str(error))
+            if account.mode == Mode.TEST:
+                _count_skipped_shadow()
+            continue
+        ready.append(account)
+    return ready
+
+
+def _send_due(
+    pool: ThreadPoolExecutor,
+    report: Report,
+    ready: list[StripeAccount],
+    clock: Callable[[], datetime],
+    deadline: float,
+) -> int:
+    """Claim and send until nothing is due; accounts take turns. How many calls were made."""
+    calls = 0
+    open_accounts = list(ready)
+    while open_accounts and time.monotonic() < deadline:
+        waiting = False
+        for account in list(open_accounts):
+            wanted = settings.STRIPE_PUSH_THREADS * CALLS_PER_THREAD
+            claim = delivery.claim(account_id=account.pk, wanted=wanted, now=clock())
+            if claim.pushes:
+                calls += _send(pool, report, account, claim.pushes, clock)
+            elif claim.waiting:
+                waiting = True
+            else:
+                open_accounts.remove(account)
+        if waiting:
+            time.sleep(PAUSE_SECONDS)
+    return calls
+
+
+def _send(
+    pool: ThreadPoolExecutor,
+    report: Report,
+    account: StripeAccount,
+    pushes: list[Claimed],
+    clock: Callable[[], datetime],
+) -> int:
+    point("push.claimed")
+    give_back_at = clock() + delivery.LEASE - LEASE_REST_MIN
+
+    def call(push: Claimed) -> Tried:
+        return _call(push, account.account, clock, give_back_at)
+
+    tries = list(pool.map(call, pushes))
+    delivery.record(account_id=account.pk, tries=tries, now=clock())
+    for each in tries:
+        report.count(str(each.answer.outcome) if each.answer else "not_sent")
+    _observe(tries)
+    return len(tries)
+
+
+def _call(
+    push: Claimed, account: str, clock: Callable[[], datetime], give_back_at: datetime
+) -> Tried:
+    started_at = clock()
+    if started_at >= give_back_at:
+        return Tried(push, None, started_at, started_at)
+    point("push.before_call")
+    try:
+        answer = driver_for(push.semantics).push(push.event(account))
+    except Exception as error:  # a defect here must not lose the outcomes of the batch
+        log.exception("push.call_failed", identifier=push.identifier)
+        answer = Answer(Outcome.UNKNOWN, code=type(error).__name__, message="call failed")
+    point("push.after_call")
+    return Tried(push, answer, started_at, clock())
+
+
+# --- metrics -----------------------------------------------------------------------------
+
+
+def _observe(tries: list[Tried]) -> None:
+    names: dict[UUID, tuple[str, str]] = {}
+    if tries and tries[0].push.mode == Mode.TEST:
+        names = _names({each.push.mapping_id for each in tries})
+    for each in tries:
+        if each.answer is None:
+            continue
+        outcome = each.answer.outcome
+        metrics.pushes.labels(each.push.mode, str(outcome)).inc()
+        metrics.push_duration.labels(each.push.mode).observe(
+            (each.finished_at - each.started_at).total_seconds()
+        )
+        if each.push.mode == Mode.TEST:
+            tenant, metric = names.get(each.push.mapping_id, ("", ""))
+            if outcome in {Outcome.ACCEPTED, Outcome.DUPLICATE}:
+                metrics.shadow_posts.labels(tenant, metric).inc()
+            else:
+                metrics.shadow_failures.labels(tenant, metric, str(outcome)).inc()
+
+
+def _names(mapping_ids: set[UUID]) -> dict[UUID, tuple[str, str]]:
+    rows = PriceMapping.objects.filter(pk__in=mapping_ids).values_list(
+        "pk", "tenant__key", "metric__name"
+    )
+    return {
+        pk: (bounded("tenant", tenant), bounded("metric", metric)) for pk, tenant, metric in rows
+    }
+
+
+def _count_skipped_shadow() -> None:
+    shadows = PriceMapping.objects.filter(active=True, shadow=True).values_list("pk", flat=True)
+    for tenant, metric in _names(set(shadows)).values():
+        metrics.shadow_failures.labels(tenant, metric, "no_test_key").inc()
