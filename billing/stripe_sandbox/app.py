@@ -30,6 +30,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 TICK_SECONDS = 1.0
 
+FLUSH_SECONDS = 0.05
+"""Time for the first half of a truncated answer to leave the server."""
+
 
 @dataclass(slots=True)
 class Request:
@@ -79,7 +82,7 @@ class Application:
         while True:
             self.advance()
             await self.deliverer.run_due()
-            await asyncio.sleep(TICK_SECONDS)
+            await self.deliverer.sleep(TICK_SECONDS)
 
     def advance(self) -> None:
         """Lets everything happen that is due by the sandbox's clock."""
@@ -368,3 +371,6 @@ async def _send(request: Request, reply: Reply, send: Send) -> None:
     )
     body = reply.body[: length // 2] if reply.truncated else reply.body
     await send({"type": "http.response.body", "body": body})
+    if reply.truncated and request.peer is not None:
+        await asyncio.sleep(FLUSH_SECONDS)
+        close_connection(request.peer)

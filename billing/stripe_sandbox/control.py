@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from billing.stripe_sandbox import metering
+from billing.stripe_sandbox.answers import emit
 from billing.stripe_sandbox.engine import DEFAULT_SETTINGS, Call, Sandbox, World, new_id
 from billing.stripe_sandbox.gate import DEFAULT_ACCOUNT
-from billing.stripe_sandbox.metering import Reading
-from billing.stripe_sandbox.resources.meters import active_meter
+from billing.stripe_sandbox.metering import Reading, active_meter
+from billing.stripe_sandbox.outbox import queue_delivery
 from billing.stripe_sandbox.routing import operations
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ async def health(order: Order) -> Any:
 async def reset(order: Order) -> Any:
     """Forgets everything, back to an empty account and wall time."""
     order.sandbox.reset()
+    order.application.deliverer.clear()
     order.application.limits.clear()
     return {"status": "ok"}
 
@@ -269,3 +271,90 @@ async def foreign(order: Order) -> Any:
     with sandbox.store.transaction():
         metering.record(sandbox, call, reading, state="applied", outcome="foreign")
     return {"status": "ok"}
+
+
+@_action("GET", "webhooks")
+async def webhooks(order: Order) -> Any:
+    """Returns what waits, what is held, and the log of attempts (the last 1,000)."""
+    deliverer = order.application.deliverer
+    return {
+        "waiting": order.sandbox.outbox,
+        "held": deliverer.held,
+        "attempts": list(deliverer.log),
+    }
+
+
+@_action("POST", "webhooks")
+async def steer_webhooks(order: Order) -> Any:
+    """Steers deliveries.
+
+    `/flush` sends everything that waits, now; `/release` sends what is held, with
+    `order` "forward", "reverse", "shuffle" (and `seed`) or a list of event ids;
+    `/resend` sends one `event` again, `times` times.
+    """
+    deliverer = order.application.deliverer
+    if order.argument == "flush":
+        return {"sent": await deliverer.run_due(force=True)}
+    if order.argument == "release":
+        count = deliverer.release(
+            order.body.get("order", "forward"), int(order.body.get("seed", 0))
+        )
+        await deliverer.run_due(force=True)
+        return {"released": count}
+    if order.argument == "resend":
+        return {"sent": await _resend(order)}
+    raise ControlError("one of /flush, /release, /resend is needed", 404)
+
+
+async def _resend(order: Order) -> int:
+    """Queues one event again for every endpoint that takes it, and sends it."""
+    identifier = str(order.body.get("event", ""))
+    sandbox = order.sandbox
+    for name in sandbox.store.worlds():
+        world = World.named(name)
+        for event_kind, kind in (("event", "webhook_endpoint"), ("v2_event", "event_destination")):
+            event = sandbox.store.get(name, event_kind, identifier)
+            if event is None:
+                continue
+            for endpoint in sandbox.store.all(name, kind):
+                for _ in range(int(order.body.get("times", 1))):
+                    queue_delivery(sandbox, world, kind, endpoint["id"], event_kind, event)
+            return await order.application.deliverer.run_due(force=True)
+    raise ControlError(f"no event {identifier}", 404)
+
+
+@_action("POST", "disputes")
+async def dispute(order: Order) -> Any:
+    """Opens a dispute over a paid invoice: `invoice`, optional `reason`, `world`."""
+    sandbox = order.sandbox
+    world = World.named(str(order.body.get("world", f"test:{DEFAULT_ACCOUNT}")))
+    invoice = sandbox.store.get(world.name, "invoice", str(order.body.get("invoice")))
+    if invoice is None:
+        raise ControlError("no such invoice", 404)
+    doc = {
+        "id": new_id("du"),
+        "object": "dispute",
+        "amount": invoice["amount_paid"],
+        "balance_transactions": [],
+        "charge": new_id("ch"),
+        "created": sandbox.clock.seconds(),
+        "currency": invoice["currency"],
+        "evidence": {},
+        "evidence_details": {
+            "due_by": None,
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+        },
+        "is_charge_refundable": False,
+        "livemode": world.livemode,
+        "metadata": {"invoice": invoice["id"]},
+        "payment_intent": None,
+        "reason": str(order.body.get("reason", "general")),
+        "status": "needs_response",
+    }
+    with sandbox.store.transaction():
+        sandbox.store.put(world.name, "dispute", doc)
+        emit(sandbox, world, "charge.dispute.created", "dispute", doc)
+    order.application.deliverer.wake()
+    return doc

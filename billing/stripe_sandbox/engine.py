@@ -43,6 +43,12 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "latency_ms": 0,
     # Seconds between a draft invoice and its finalisation (Stripe: 1 h, at most 72 h).
     "finalization_grace_seconds": 3600,
+    # "any" (as v1) or "positive_integer": values that v2 takes (the error text says the latter).
+    "v2_values": "positive_integer",
+    # "succeed" or "fail": what becomes of an invoice that is charged automatically.
+    "invoice_payment": "succeed",
+    # "per_item" or "per_tier": lines of a graduated price (unverified which Stripe does).
+    "graduated_lines": "per_item",
     # Seconds between attempts to deliver a webhook that failed.
     "webhook_retry_seconds": [1, 5, 30, 120, 600],
     # "sandbox" or "wall": the clock in Stripe-Signature.
@@ -99,6 +105,9 @@ class Sandbox:
         self.faults = FaultScript()
         self.revoked_keys: set[str] = set()
         self.stats: Counter[str] = Counter()
+        self.next_billing_step = 0.0
+        """Moment of the next thing in billing, so that idle ticks cost nothing."""
+        self.pruned_at = 0.0
         self.outbox: list[Doc] = []
         """Deliveries that wait for the sender (`delivery.py`)."""
         self._restore()
@@ -126,6 +135,7 @@ class Sandbox:
         self.revoked_keys.clear()
         self.stats.clear()
         self.outbox.clear()
+        self.next_billing_step = 0.0
 
     def find(self, world: World, kind: str, identifier: str, *, param: str = "id") -> Doc:
         """Returns an object or raises Stripe's 404 `resource_missing`."""

@@ -44,7 +44,9 @@ EFFECT_KINDS = frozenset(
 ANSWER_KINDS = frozenset(
     {"drop_after", "hang_after", "truncated", "html", "empty", "wrong_id", "slow_answer"}
 )
-WEBHOOK_KINDS = frozenset({"webhook_drop", "webhook_duplicate", "webhook_hold", "webhook_delay"})
+WEBHOOK_KINDS = frozenset(
+    {"webhook_drop", "webhook_duplicate", "webhook_hold", "webhook_delay", "webhook_forge"}
+)
 
 KINDS = GATE_KINDS | EFFECT_KINDS | ANSWER_KINDS | WEBHOOK_KINDS
 

@@ -50,6 +50,9 @@ def world_of(sandbox: Sandbox, headers: dict[str, str]) -> World:
     the default account. `Stripe-Account` selects a connected account.
     """
     key = api_key_of(headers)
+    session = sandbox.store.get("sessions", "meter_session", key)
+    if session is not None:
+        return _world_of_session(sandbox, session)
     match = KEY_PATTERN.match(key)
     if match is None or key in sandbox.revoked_keys:
         raise unauthorized(f"Invalid API Key provided: {key[:8]}****{key[-4:]}")
@@ -66,6 +69,18 @@ def world_of(sandbox: Sandbox, headers: dict[str, str]) -> World:
             )
         account = connected
     return World(account=account, livemode=match[2] == "live")
+
+
+def _world_of_session(sandbox: Sandbox, session: dict[str, Any]) -> World:
+    """Returns the world of a meter-event session's token, while it is good."""
+    if session["expires"] <= sandbox.clock.now():
+        raise Failure(
+            "The billing meter event session has expired.",
+            status=401,
+            code="billing_meter_event_session_expired",
+            version=2,
+        )
+    return World.named(session["world"])
 
 
 @dataclass(slots=True)

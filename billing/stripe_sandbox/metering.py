@@ -16,7 +16,6 @@ from typing import Any
 from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
 from billing.stripe_sandbox.errors import Failure
 from billing.stripe_sandbox.gate import MEMORY_SECONDS
-from billing.stripe_sandbox.resources.meters import active_meter
 from billing.stripe_sandbox.store import Doc
 
 PAST_SECONDS_MAX = 35 * 86_400
@@ -51,6 +50,14 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.param = param
+
+
+def active_meter(sandbox: Sandbox, world: World, event_name: str) -> Doc | None:
+    """Returns the active meter of an event name, or None."""
+    for meter in sandbox.store.all(world.name, "meter"):
+        if meter["event_name"] == event_name and meter["status"] == "active":
+            return meter
+    return None
 
 
 def read_event(
@@ -274,6 +281,23 @@ def journal(sandbox: Sandbox, call: Call, reading: Reading, *, outcome: str, val
             call.request_id,
         ),
     )
+
+
+def reject_later(sandbox: Sandbox, call: Call, event: dict[str, Any], code: str) -> None:
+    """Rejects an event of the stream that never became a reading."""
+    name = str(event.get("event_name", ""))
+    meter = active_meter(sandbox, call.world, name) or {"id": "", "event_name": name}
+    payload = event.get("payload") or {}
+    reading = Reading(
+        meter=meter,
+        customer=str(payload.get("stripe_customer_id", "")),
+        value=str(payload.get("value", "")),
+        identifier=str(event.get("identifier", "")),
+        timestamp=sandbox.clock.seconds(),
+        payload={},
+    )
+    journal(sandbox, call, reading, outcome="rejected", value=reading.value)
+    _schedule_rejection(sandbox, call, reading, code)
 
 
 def _schedule_rejection(sandbox: Sandbox, call: Call, reading: Reading, code: str) -> None:

@@ -65,6 +65,8 @@ class Store:
         self._positions: dict[tuple[str, str, str], int] = {}
         self._position = 0
         self._dirty = False
+        self.changed_kinds: set[str] = set()
+        """Kinds written since somebody last looked and cleared it."""
         self._load()
 
     def _load(self) -> None:
@@ -103,11 +105,12 @@ class Store:
 
     def worlds(self) -> list[str]:
         """Returns the worlds that hold anything."""
-        return sorted({world for world, _ in self._objects})
+        return sorted({world for world, _ in self._objects if ":" in world})
 
     def put(self, world: str, kind: str, doc: Doc) -> Doc:
         """Writes an object, new or changed."""
         self._dirty = True
+        self.changed_kinds.add(kind)
         key = (world, kind, doc["id"])
         if key not in self._positions:
             self._position += 1

@@ -3,6 +3,7 @@
 from billing.stripe_sandbox.resources import (
     account,
     customers,
+    disputes,
     events,
     invoices,
     meter_events,
@@ -12,11 +13,17 @@ from billing.stripe_sandbox.resources import (
     subscription_items,
     subscriptions,
     summaries,
+    test_clocks,
+    usage_records,
+    v2_core,
+    v2_metering,
+    webhook_endpoints,
 )
 
 __all__ = [
     "account",
     "customers",
+    "disputes",
     "events",
     "invoices",
     "meter_events",
@@ -26,4 +33,9 @@ __all__ = [
     "subscription_items",
     "subscriptions",
     "summaries",
+    "test_clocks",
+    "usage_records",
+    "v2_core",
+    "v2_metering",
+    "webhook_endpoints",
 ]

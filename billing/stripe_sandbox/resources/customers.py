@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from billing.stripe_sandbox.engine import Call, Sandbox, new_id
-from billing.stripe_sandbox.errors import no_such
-from billing.stripe_sandbox.resources.common import (
+from billing.stripe_sandbox.answers import (
     answer,
     created_filter,
     emit,
@@ -12,6 +10,8 @@ from billing.stripe_sandbox.resources.common import (
     merged_metadata,
     page,
 )
+from billing.stripe_sandbox.engine import Call, Sandbox, new_id
+from billing.stripe_sandbox.errors import no_such
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
 

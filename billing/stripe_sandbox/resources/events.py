@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from billing.stripe_sandbox.answers import answer, created_filter, page
 from billing.stripe_sandbox.engine import Call, Sandbox
-from billing.stripe_sandbox.resources.common import answer, created_filter, page
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
 

@@ -8,11 +8,11 @@ from billing.stripe_sandbox.metering import (
     Reading,
     Refusal,
     accept,
+    active_meter,
     journal,
     read_event,
     v1_failure,
 )
-from billing.stripe_sandbox.resources.meters import active_meter
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
+from billing.stripe_sandbox.answers import answer, emit, equal_filter, page
+from billing.stripe_sandbox.engine import Call, Sandbox, new_id
 from billing.stripe_sandbox.errors import Failure
-from billing.stripe_sandbox.resources.common import answer, emit, equal_filter, page
+from billing.stripe_sandbox.metering import active_meter
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
-
-
-def active_meter(sandbox: Sandbox, world: World, event_name: str) -> Doc | None:
-    """Returns the active meter of an event name, or None."""
-    for meter in sandbox.store.all(world.name, "meter"):
-        if meter["event_name"] == event_name and meter["status"] == "active":
-            return meter
-    return None
 
 
 @route("POST", "/v1/billing/meters")

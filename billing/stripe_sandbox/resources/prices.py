@@ -5,9 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from billing.stripe_sandbox.engine import Call, Sandbox, new_id
-from billing.stripe_sandbox.errors import Failure, missing_param
-from billing.stripe_sandbox.resources.common import (
+from billing.stripe_sandbox.answers import (
     answer,
     created_filter,
     emit,
@@ -15,6 +13,8 @@ from billing.stripe_sandbox.resources.common import (
     merged_metadata,
     page,
 )
+from billing.stripe_sandbox.engine import Call, Sandbox, new_id
+from billing.stripe_sandbox.errors import Failure, missing_param
 from billing.stripe_sandbox.resources.products import new_product
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc

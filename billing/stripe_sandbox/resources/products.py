@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
-from billing.stripe_sandbox.errors import Failure
-from billing.stripe_sandbox.resources.common import (
+from billing.stripe_sandbox.answers import (
     answer,
     created_filter,
     emit,
@@ -14,6 +12,8 @@ from billing.stripe_sandbox.resources.common import (
     merged_metadata,
     page,
 )
+from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
+from billing.stripe_sandbox.errors import Failure
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
 

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
-from billing.stripe_sandbox.errors import Failure, missing_param
-from billing.stripe_sandbox.periods import period_at
-from billing.stripe_sandbox.resources.common import (
+from billing.stripe_sandbox.answers import (
     answer,
     emit,
     merged_metadata,
     page,
-    render,
-    renderer,
 )
+from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
+from billing.stripe_sandbox.errors import Failure, missing_param
+from billing.stripe_sandbox.periods import period_at
+from billing.stripe_sandbox.rollover import settle_price_change
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
+from billing.stripe_sandbox.subscription_store import items_of, set_items
 
 ITEMS_MAX = 20
-
-
-@renderer("subscription_item")
-def _render(sandbox: Sandbox, world: World, doc: Doc) -> Doc:
-    """Puts the price into a stored item."""
-    price = sandbox.find(world, "price", doc["price"])
-    return doc | {"price": render(sandbox, world, "price", price)}
-
-
-def items_of(sandbox: Sandbox, world: World, subscription: str) -> list[Doc]:
-    """Returns the items of a subscription, oldest first."""
-    owner = sandbox.store.get(world.name, "subscription_items_of", subscription)
-    found = [
-        sandbox.store.get(world.name, "subscription_item", item)
-        for item in (owner["items"] if owner else [])
-    ]
-    return [item for item in found if item is not None]
-
-
-def _set_items(sandbox: Sandbox, world: World, subscription: str, items: list[str]) -> None:
-    """Keeps the list of a subscription's items, so that finding them needs no search."""
-    sandbox.store.put(world.name, "subscription_items_of", {"id": subscription, "items": items})
 
 
 def _price_of(sandbox: Sandbox, call: Call, item: dict[str, Any], where: str) -> Doc:
@@ -111,7 +89,7 @@ def add_item(
     }
     _set_quantity(doc, price, item, where)
     sandbox.store.put(call.world.name, "subscription_item", doc)
-    _set_items(
+    set_items(
         sandbox, call.world, subscription["id"], [other["id"] for other in present] + [doc["id"]]
     )
     return doc
@@ -142,6 +120,8 @@ def change_item(
     price = sandbox.find(call.world, "price", price_id)
     if price_id != old["price"]:
         price = _price_of(sandbox, call, item, where)
+        bill = item.get("proration_behavior") != "none"
+        doc["_usage_from"] = settle_price_change(sandbox, call.world, subscription, old, bill=bill)
         doc["price"] = price["id"]
     _set_quantity(doc, price, item, where)
     return sandbox.store.put(call.world.name, "subscription_item", doc)
@@ -157,7 +137,7 @@ def remove_item(
             "A subscription must have at least one active plan. To cancel, delete the subscription."
         )
     sandbox.store.delete(call.world.name, "subscription_item", item["id"])
-    _set_items(
+    set_items(
         sandbox,
         call.world,
         subscription["id"],

@@ -4,49 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
-from billing.stripe_sandbox.errors import Failure, missing_param
-from billing.stripe_sandbox.periods import anchor_from_config, period_at
-from billing.stripe_sandbox.resources.common import (
+from billing.stripe_sandbox.answers import (
     answer,
     created_filter,
     emit,
     equal_filter,
     merged_metadata,
     page,
-    render,
-    renderer,
 )
+from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
+from billing.stripe_sandbox.errors import Failure, missing_param
+from billing.stripe_sandbox.periods import anchor_from_config, period_at
 from billing.stripe_sandbox.resources.subscription_items import (
     add_item,
     change_item,
-    items_of,
     remove_item,
 )
+from billing.stripe_sandbox.rollover import final_invoice, first_invoice
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
+from billing.stripe_sandbox.subscription_store import ENDED, end_subscription, items_of
 
 FLEXIBLE_BY_DEFAULT_FROM = "2025-09-30.clover"
-
-ENDED = ("canceled", "incomplete_expired")
-
-
-@renderer("subscription")
-def _render(sandbox: Sandbox, world: World, doc: Doc) -> Doc:
-    """Adds the items to a stored subscription."""
-    items = [
-        render(sandbox, world, "subscription_item", item)
-        for item in items_of(sandbox, world, doc["id"])
-    ]
-    return doc | {
-        "items": {
-            "object": "list",
-            "data": items,
-            "has_more": False,
-            "total_count": len(items),
-            "url": f"/v1/subscription_items?subscription={doc['id']}",
-        }
-    }
 
 
 def _billing_mode(call: Call) -> Doc:
@@ -104,6 +83,8 @@ def create(sandbox: Sandbox, call: Call) -> Doc:
     for index, item in enumerate(params["items"]):
         add_item(sandbox, call, doc, item, where=f"items[{index}]")
     emit(sandbox, call.world, "customer.subscription.created", "subscription", doc, call=call)
+    first_invoice(sandbox, call.world, doc, call=call)
+    doc = sandbox.find(call.world, "subscription", doc["id"])
     return answer(sandbox, call, "subscription", doc)
 
 
@@ -259,7 +240,14 @@ def _apply_item(
     if item.get("deleted"):
         remove_item(sandbox, call, doc, old, clear_usage=bool(item.get("clear_usage")))
     else:
-        change_item(sandbox, call, doc, old, item, where=where)
+        change_item(
+            sandbox,
+            call,
+            doc,
+            old,
+            {"proration_behavior": call.params.get("proration_behavior")} | item,
+            where=where,
+        )
 
 
 def _restart_periods(sandbox: Sandbox, world: World, doc: Doc) -> None:
@@ -288,25 +276,7 @@ def cancel(sandbox: Sandbox, call: Call) -> Doc:
             f"No such subscription: '{old['id']}'", status=404, code="resource_missing", param="id"
         )
     doc = end_subscription(sandbox, call.world, old, call=call)
+    if call.params.get("invoice_now"):
+        final_invoice(sandbox, call.world, doc, at=doc["ended_at"])
+        doc = sandbox.find(call.world, "subscription", doc["id"])
     return answer(sandbox, call, "subscription", doc)
-
-
-def end_subscription(
-    sandbox: Sandbox, world: World, old: Doc, *, call: Call | None = None, at: int | None = None
-) -> Doc:
-    """Sets a subscription to canceled and emits its event."""
-    now = at if at is not None else sandbox.time_for(world, old["customer"])
-    doc = sandbox.store.put(
-        world.name,
-        "subscription",
-        old
-        | {
-            "status": "canceled",
-            "canceled_at": old["canceled_at"] or now,
-            "ended_at": now,
-            "cancellation_details": old["cancellation_details"]
-            | {"reason": "cancellation_requested"},
-        },
-    )
-    emit(sandbox, world, "customer.subscription.deleted", "subscription", doc, call=call)
-    return doc

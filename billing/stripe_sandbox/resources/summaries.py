@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 
+from billing.stripe_sandbox.answers import cut
 from billing.stripe_sandbox.engine import Call, Sandbox
 from billing.stripe_sandbox.errors import Failure
 from billing.stripe_sandbox.metering import WINDOW_SECONDS, aggregate, events_between
-from billing.stripe_sandbox.resources.common import cut
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
 

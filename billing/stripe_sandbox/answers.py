@@ -8,6 +8,7 @@ from typing import Any
 
 from billing.stripe_sandbox.engine import API_VERSION, Call, Sandbox, World, new_id
 from billing.stripe_sandbox.errors import Failure, no_such
+from billing.stripe_sandbox.outbox import queue_delivery
 from billing.stripe_sandbox.store import Doc
 
 LIMIT_DEFAULT = 10
@@ -196,9 +197,12 @@ def emit(
     for endpoint in sandbox.store.all(world.name, "webhook_endpoint"):
         if endpoint["status"] == "enabled" and _takes(endpoint["enabled_events"], event_type):
             event["pending_webhooks"] += 1
-            sandbox.outbox.append(
-                {"world": world.name, "endpoint": endpoint["id"], "event": event["id"]}
-            )
+            queue_delivery(sandbox, world, "webhook_endpoint", endpoint["id"], "event", event)
+    for destination in sandbox.store.all(world.name, "event_destination"):
+        wanted = destination["event_payload"] == "snapshot" and destination["status"] == "enabled"
+        if wanted and _takes(destination["enabled_events"], event_type):
+            event["pending_webhooks"] += 1
+            queue_delivery(sandbox, world, "event_destination", destination["id"], "event", event)
     return sandbox.store.put(world.name, "event", event)
 
 
