@@ -2,9 +2,11 @@
 
 from django.urls import path
 
-from counters import api
+from counters import api, metrics_api
 
 urlpatterns = [
+    path("v1/metrics", metrics_api.MetricsView.as_view(), name="metrics"),
+    path("v1/metrics/<str:name>", metrics_api.MetricView.as_view(), name="metric"),
     path("v1/usage/current", api.CurrentUsageView.as_view(), name="usage-current"),
     path("v1/usage/history", api.UsageHistoryView.as_view(), name="usage-history"),
 ]
