@@ -1,9 +1,9 @@
 """The optional disk spool: buffered events survive a crash of the caller.
 
-A spool directory holds one folder per running client, named by a UUID and locked while its owner
-lives. Events are appended to numbered segments and fsynced before `buffer` returns; verdicts are
-appended after delivery. At its start a client takes over the folders of dead owners: events
-without a verdict are sent again with the keys they had, so the server counts each one once.
+A spool directory holds one folder per running client, locked while its owner lives. Events are
+appended to numbered segments and fsynced before `buffer` returns; verdicts are appended after
+delivery. At its start a client takes over the folders of dead owners: events without a verdict
+are sent again with the keys they had, so the server counts each one once.
 
     E <crc32> <event JSON>      an event that was buffered
     D <crc32> ["key", ...]      keys that have a verdict
@@ -30,6 +30,7 @@ from stripemeter.sdk.ids import new_key
 SEGMENT_BYTES_MAX = 8 * 1024 * 1024
 REJECTED_NAME = "rejected.ndjson"
 LOCK_NAME = "lock"
+FOLDER_PREFIX = "py-"  # the Node client has folders of its own, with another way of locking
 
 
 class Spool:
@@ -44,7 +45,7 @@ class Spool:
 
     def _open_folder(self) -> None:
         # Hidden until it is locked, so that another start cannot take it for a dead owner's.
-        name = new_key()
+        name = FOLDER_PREFIX + new_key()
         hidden = self._root / f".{name}"
         hidden.mkdir()
         self._owner = _lock_file(hidden / LOCK_NAME)
@@ -89,8 +90,8 @@ class Spool:
     def adopt(self) -> list[Event]:
         """Take over what dead owners left: rewrite it here, then delete their folders."""
         adopted: list[Event] = []
-        for folder in sorted(self._root.iterdir()):
-            if folder == self._folder or folder.name.startswith(".") or not folder.is_dir():
+        for folder in sorted(self._root.glob(f"{FOLDER_PREFIX}*")):
+            if folder == self._folder:
                 continue
             owner = _try_lock(folder / LOCK_NAME)
             if owner is None:

@@ -1,15 +1,23 @@
 """Fixtures of the client's tests: a contract server, and clients that retry without waiting."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stripemeter.sdk import RetryPolicy, StripeMeterClient
+from tests.sdk import node
 from tests.sdk.contract_server import ContractServer
 
 # Retries without pauses: the tests are about what is sent again, not about how long it takes.
 EAGER = RetryPolicy(pause_base=0.001, pause_max=0.002)
+
+
+@pytest.fixture(scope="session")
+def node_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built Node client."""
+    return node.build(tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture
