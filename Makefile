@@ -25,8 +25,8 @@ lint: venv ## ruff, mypy --strict, import-linter, missing migrations
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy manage.py stripemeter ledger counters billing reconciliation widget
 	.venv/bin/lint-imports
-	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) manage.py makemigrations --check --dry-run
-	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) manage.py makemigrations --check --dry-run djstripe
+	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run djstripe
 
 bench: venv ## measure ingest, freshness and reads on this machine
 	$(PYTHON) -m bench $(BENCH_ARGS)

@@ -10,7 +10,7 @@ from stripemeter.lib import clock
 FOLD_SLOT_SECONDS = 10.0
 
 
-@shared_task(name="counters.fold", time_limit=60)
+@shared_task(name="counters.fold", time_limit=60, soft_time_limit=50)
 def fold(seconds: float = FOLD_SLOT_SECONDS, shard: int = 0) -> int:
     """Fold pending batches of one shard until the slot ends."""
     if shard >= locks.FOLD_SHARDS:

@@ -97,7 +97,7 @@ def _migrate(parts: Parts, environ: dict[str, str]) -> None:
         if embedded and marker.read_text() == wanted:
             return
     _say("migrating the database")
-    command = [sys.executable, "manage.py", "migrate", "--noinput", "-v", "0"]
+    command = [sys.executable, "manage.py", "migrate", "--noinput", "--skip-checks", "-v", "0"]
     done = subprocess.run(command, cwd=ROOT, env=environ, check=False)  # noqa: S603
     if done.returncode != 0:
         raise RuntimeProblem("manage.py migrate failed, see above.")

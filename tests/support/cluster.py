@@ -129,7 +129,7 @@ class Cluster:
             set_default_privileges(connection)
         url = role_url(self.run, OWNER_ROLE, self.template)
         done = subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--noinput", "-v", "0"],
+            [sys.executable, "manage.py", "migrate", "--noinput", "--skip-checks", "-v", "0"],
             cwd=ROOT,
             env={**os.environ, "DATABASE_OWNER_URL": url},
             stdin=subprocess.DEVNULL,
