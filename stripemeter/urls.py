@@ -18,4 +18,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("ledger.urls")),
     path("", include("counters.urls")),
+    path("", include("billing.urls")),
 ]

@@ -7,6 +7,7 @@ pushes; there is no stored scalar that could be overwritten.
 
 from billing.models.accounts import CustomerLink, Mode, StripeAccount
 from billing.models.mappings import PriceMapping
+from billing.models.prices import PriceVersion
 from billing.models.pushes import Push, PushAttempt, PushCursor, PushSlice
 from billing.models.webhooks import WebhookInbox
 
@@ -14,6 +15,7 @@ __all__ = [
     "CustomerLink",
     "Mode",
     "PriceMapping",
+    "PriceVersion",
     "Push",
     "PushAttempt",
     "PushCursor",

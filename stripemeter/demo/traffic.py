@@ -112,4 +112,6 @@ def _readings(
 
 
 def _moment(hour: int, chance: Random) -> timedelta:
-    return timedelta(hours=hour, minutes=chance.randrange(60), milliseconds=chance.randrange(60_000))
+    return timedelta(
+        hours=hour, minutes=chance.randrange(60), milliseconds=chance.randrange(60_000)
+    )

@@ -1,0 +1,148 @@
+"""``POST /v1/usage/projection``: what the period costs so far."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing.pricing.numbers import major
+from billing.projection import Line, Projection, project
+from counters.api import freshness
+from counters.selectors import period_of
+from stripemeter.lib import clock
+from stripemeter.lib.drf import DayField, ReferenceField, StrictSerializer, TextField
+from stripemeter.lib.errors import invalid
+from stripemeter.lib.instants import rfc3339
+from stripemeter.lib.periods import Period
+from stripemeter.tenancy.api_base import TenantView
+
+
+class ProjectionInput(StrictSerializer):
+    """Whose period. Without dates it is the running one."""
+
+    tenantId = TextField()
+    customerRef = ReferenceField()
+    periodStart = DayField(required=False)
+    periodEnd = DayField(required=False)
+
+
+class ProjectionOutput(serializers.Serializer[Any]):
+    """Money in major units. ``unpriced`` names metrics used but not priced."""
+
+    customerRef = serializers.CharField()
+    periodStart = serializers.DateField()
+    periodEnd = serializers.DateField()
+    lineItems = serializers.ListField(child=serializers.DictField())
+    subtotal = serializers.DecimalField(max_digits=40, decimal_places=3, allow_null=True)
+    credits = serializers.DecimalField(max_digits=40, decimal_places=3)
+    total = serializers.DecimalField(max_digits=40, decimal_places=3, allow_null=True)
+    currency = serializers.CharField(allow_null=True)
+    totals = serializers.ListField(child=serializers.DictField())
+    unpriced = serializers.ListField(child=serializers.CharField())
+    freshness = serializers.DictField()
+
+
+class ProjectionView(TenantView):
+    """A read, though it is a POST."""
+
+    scope_area = "usage"
+    #: Callers of the predecessor hold write scopes for it; reading is all it takes.
+    required_scopes = ("project:read", "usage:read", "project:write", "usage:write")
+
+    @extend_schema(
+        operation_id="projectUsage",
+        request=ProjectionInput,
+        responses=ProjectionOutput,
+        tags=["Usage"],
+    )
+    def post(self, request: Request) -> Response:
+        """The cost of the customer's period so far, line by line."""
+        body = ProjectionInput(data=request.data)
+        self.check_tenant(request.data)
+        body.is_valid(raise_exception=True)
+        data = body.validated_data
+        now = clock.now()
+        period = self._period(data, now)
+        projection = project(
+            tenant_id=self.principal.tenant_id, customer_ref=data["customerRef"], period=period
+        )
+        return Response(shown(projection, now=now))
+
+    def _period(self, data: dict[str, Any], now: datetime) -> Period:
+        start, end = data.get("periodStart"), data.get("periodEnd")
+        instant = now if start is None else _midnight(start)
+        if start is not None and end is not None and end <= start:
+            raise invalid("periodEnd", "must lie after periodStart")
+        period = period_of(
+            tenant_id=self.principal.tenant_id,
+            customer_ref=data["customerRef"],
+            instant=instant,
+        )
+        if start is not None and period.start.date() != start:
+            raise invalid("periodStart", "is not the first day of a billing period")
+        last_day = (period.end - timedelta(microseconds=1)).date()
+        if start is not None and end not in {None, last_day, period.end.date()}:
+            raise invalid("periodEnd", f"the billing period ends on {last_day}")
+        return period
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
+
+
+def shown(projection: Projection, *, now: datetime) -> dict[str, Any]:
+    """The projection as the wire shows it."""
+    currencies = projection.currencies
+    # Amounts of different currencies are never added up.
+    currency = currencies[0] if len(currencies) == 1 else None
+    subtotal = projection.subtotal(currency) if currency else None if currencies else Decimal(0)
+    priced = {line.usage.name for line in projection.lines if line.rated is not None}
+    last_day = (projection.period.end - timedelta(microseconds=1)).date()
+    return {
+        "customerRef": projection.customer_ref,
+        "periodStart": projection.period.start.date().isoformat(),
+        "periodEnd": last_day.isoformat(),
+        "startsAt": rfc3339(projection.period.start),
+        "endsAt": rfc3339(projection.period.end),
+        "lineItems": [_shown_line(line) for line in projection.lines],
+        "subtotal": subtotal,
+        "credits": Decimal(0),
+        "total": subtotal,
+        "currency": currency,
+        "totals": [
+            {"currency": name, "subtotal": projection.subtotal(name)} for name in currencies
+        ],
+        "unpriced": [metric.name for metric in projection.usage if metric.name not in priced],
+        "freshness": freshness(projection.usage, now=now),
+    }
+
+
+def _shown_line(line: Line) -> dict[str, Any]:
+    shown_line: dict[str, Any] = {
+        "metric": line.usage.name,
+        "quantity": line.quantity,
+        "billedUnits": line.billed_units,
+        "unitPrice": line.unit_price,
+        "total": line.amount,
+        "priceId": line.mapping.price_id,
+        "currency": line.price.currency if line.price else None,
+        "breakdown": [],
+    }
+    if line.rated is not None and line.price is not None:
+        exponent = line.price.exponent
+        shown_line["breakdown"] = [
+            {
+                "tier": row.tier,
+                "kind": row.kind,
+                "units": row.units,
+                "unitPrice": major(row.unit_amount, exponent),
+                "flatFee": major(row.flat_amount, exponent),
+                "subtotal": major(row.amount, exponent),
+            }
+            for row in line.rated.rows
+        ]
+    return shown_line
