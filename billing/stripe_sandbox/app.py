@@ -157,21 +157,24 @@ class Application:
             reply = await self._guarded(call, handler)
         return await self._script_answer(call, reply)
 
-    def _match_fields(self, call: Call) -> dict[str, str]:
-        """Returns what the fault script is matched against."""
+    def _pick(self, kinds: frozenset[str], call: Call) -> list[Fault]:
+        """Returns the scripted faults that hit a call."""
+        if not self.sandbox.faults.all():
+            return []
         pair = gate.meter_pair(call)
-        return {
-            "world": call.world.name,
-            "method": call.method,
-            "path": call.path,
-            "event_name": pair[1] if pair else "",
-            "customer": pair[2] if pair else str(call.params.get("customer", "")),
-            "identifier": str(call.params.get("identifier", "")),
-        }
+        return self.sandbox.faults.pick(
+            kinds,
+            world=call.world.name,
+            method=call.method,
+            path=call.path,
+            event_name=pair[1] if pair else "",
+            customer=pair[2] if pair else str(call.params.get("customer", "")),
+            identifier=str(call.params.get("identifier", "")),
+        )
 
     async def _pass_gate(self, call: Call) -> Reply | None:
         """Lets scripted refusals strike; returns a reply only for a dropped connection."""
-        for fault in self.sandbox.faults.pick(GATE_KINDS, **self._match_fields(call)):
+        for fault in self._pick(GATE_KINDS, call):
             if fault.kind in ("slow", "hang_before"):
                 await asyncio.sleep(fault.seconds)
             if fault.kind in ("drop_before", "hang_before"):
@@ -217,7 +220,7 @@ class Application:
 
     def _work(self, call: Call, handler: routing.Handler) -> Reply:
         """Runs the handler and remembers its answer, in one transaction."""
-        call.effects = self.sandbox.faults.pick(EFFECT_KINDS, **self._match_fields(call))
+        call.effects = self._pick(EFFECT_KINDS, call)
         headers = {"Idempotency-Key": call.idempotency_key} if call.idempotency_key else {}
         if call.effect("error_500_before"):
             return self._stored_500(call, headers)
@@ -242,7 +245,7 @@ class Application:
 
     async def _script_answer(self, call: Call, reply: Reply) -> Reply:
         """Spoils an answer the way the script wants it, after the work was done."""
-        for fault in self.sandbox.faults.pick(ANSWER_KINDS, **self._match_fields(call)):
+        for fault in self._pick(ANSWER_KINDS, call):
             if fault.kind in ("hang_after", "slow_answer"):
                 await asyncio.sleep(fault.seconds)
             if fault.kind in ("hang_after", "drop_after"):

@@ -62,11 +62,12 @@ class World:
 
     account: str
     livemode: bool
+    name: str = field(init=False)
+    """The name used in storage and in the control API, "test:acct_…"."""
 
-    @property
-    def name(self) -> str:
-        """Returns the name used in storage and in the control API, "test:acct_…"."""
-        return f"{'live' if self.livemode else 'test'}:{self.account}"
+    def __post_init__(self) -> None:
+        """Makes the name once: it is used many times a call."""
+        object.__setattr__(self, "name", f"{'live' if self.livemode else 'test'}:{self.account}")
 
     @classmethod
     def named(cls, name: str) -> World:
@@ -92,6 +93,8 @@ class Call:
 
     def effect(self, kind: str) -> Fault | None:
         """Returns the scripted effect of a kind, if one hit this call."""
+        if not self.effects:
+            return None
         return next((fault for fault in self.effects if fault.kind == kind), None)
 
 
