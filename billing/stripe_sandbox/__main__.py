@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from pathlib import Path
 
 from billing.stripe_sandbox.server import serve
 
@@ -24,8 +25,16 @@ def main() -> None:
         metavar="NAME=VALUE",
         help="a setting, as in POST /_sandbox/settings (value is JSON, else text)",
     )
+    parser.add_argument(
+        "--clock-offset-file",
+        type=Path,
+        metavar="FILE",
+        help="a file with seconds by which to move the clock, shared with other processes",
+    )
     options = parser.parse_args()
-    asyncio.run(serve(options.host, options.port, options.db, options.set))
+    asyncio.run(
+        serve(options.host, options.port, options.db, options.set, options.clock_offset_file)
+    )
 
 
 if __name__ == "__main__":

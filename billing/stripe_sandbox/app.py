@@ -103,7 +103,8 @@ class Application:
     async def _serve_own(self, request: Request) -> Reply:
         """Answers the page and the control API."""
         if request.path == "/":
-            return Reply(200, page.render(self.sandbox).encode(), {}, "text/html; charset=utf-8")
+            html = page.render(self.sandbox, self.deliverer)
+            return Reply(200, html.encode(), {}, "text/html; charset=utf-8")
         try:
             status, answer = await control.serve(
                 self, request.method, request.path, request.query, request.body

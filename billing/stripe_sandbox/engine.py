@@ -11,6 +11,7 @@ import os
 import string
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from billing.stripe_sandbox.clock import SandboxClock
@@ -101,9 +102,9 @@ class Call:
 class Sandbox:
     """Everything one sandbox process holds."""
 
-    def __init__(self, path: str = ":memory:") -> None:
+    def __init__(self, path: str = ":memory:", *, clock_offset_file: Path | None = None) -> None:
         self.store = Store(path)
-        self.clock = SandboxClock()
+        self.clock = SandboxClock(clock_offset_file)
         self.settings: dict[str, Any] = dict(DEFAULT_SETTINGS)
         self.faults = FaultScript()
         self.revoked_keys: set[str] = set()

@@ -8,6 +8,7 @@ with SandboxProcess() as sandbox:
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from urllib.parse import urlencode
 ROOT = Path(__file__).resolve().parents[2]
 
 START_SECONDS_MAX = 20.0
+START_ATTEMPTS_MAX = 3
 STOP_SECONDS_MAX = 10.0
 ANSWER_SECONDS_MAX = 60.0
 
@@ -43,11 +45,14 @@ class SandboxProcess:
         db: str = ":memory:",
         settings: dict[str, Any] | None = None,
         log: Path | None = None,
+        clock_offset_file: Path | None = None,
     ) -> None:
+        self._port_was_given = port is not None
         self.port = port or free_port()
         self.db = db
         self.settings = settings or {}
         self.log = log
+        self.clock_offset_file = clock_offset_file
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,31 +66,45 @@ class SandboxProcess:
         return {"api": self.url, "meter_events": self.url, "connect": self.url, "files": self.url}
 
     def start(self) -> Self:
-        """Starts the process and waits until it answers; raises RuntimeError otherwise."""
+        """Starts the process and waits until it answers; raises RuntimeError otherwise.
+
+        A port that somebody else took in the meantime is replaced, unless it was asked for.
+        """
+        for _ in range(START_ATTEMPTS_MAX):
+            self._spawn()
+            if self._answers():
+                return self
+            if self._port_was_given:
+                break
+            self.port = free_port()
+        raise RuntimeError(f"the sandbox did not start; its log: {self.log or 'none was kept'}")
+
+    def _spawn(self) -> None:
+        """Starts the process."""
         command = [sys.executable, "-m", "billing.stripe_sandbox"]
         command += ["--port", str(self.port), "--db", self.db]
         for name, value in self.settings.items():
             command += ["--set", f"{name}={json.dumps(value)}"]
-        output = self.log.open("ab") if self.log else subprocess.DEVNULL
-        try:
+        if self.clock_offset_file is not None:
+            command += ["--clock-offset-file", str(self.clock_offset_file)]
+        with open(self.log or os.devnull, "ab") as output:
             self.process = subprocess.Popen(  # noqa: S603
                 command, cwd=ROOT, stdout=output, stderr=output
             )
-        finally:
-            if self.log and not isinstance(output, int):
-                output.close()
+
+    def _answers(self) -> bool:
+        """Waits until the process answers; False when it ended or stays silent."""
+        assert self.process is not None, "not started"
         deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the sandbox ended with code {self.process.returncode}")
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 self.control("GET", "health")
             except OSError:
                 time.sleep(0.02)
             else:
-                return self
+                return True
         self.kill()
-        raise RuntimeError(f"the sandbox did not answer within {START_SECONDS_MAX} s")
+        return False
 
     def stop(self) -> None:
         """Ends the process by SIGTERM, by SIGKILL when that does not help."""

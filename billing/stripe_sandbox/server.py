@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces
@@ -30,13 +31,15 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-async def serve(host: str, port: int, db: str, settings: list[str]) -> None:
+async def serve(
+    host: str, port: int, db: str, settings: list[str], clock_offset_file: Path | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT.
 
     One process and one thread for everything: state needs no locks, and a kill -9
     leaves no worker behind.
     """
-    sandbox = Sandbox(db)
+    sandbox = Sandbox(db, clock_offset_file=clock_offset_file)
     sandbox.settings.update(_settings(settings))
     application = Application(sandbox)
     server = Server(
