@@ -32,7 +32,8 @@ def traffic(tenant: DemoTenant, *, now: datetime, batch: int = 1_000) -> Traffic
     """Thirty days of the tenant's events up to ``now``, late ones at the end."""
     events = sorted(_events(tenant, now), key=lambda event: (event["ts"], event["idempotencyKey"]))
     chance = Random(f"{SEED}:late:{tenant.key}")
-    prompt, late = [], []
+    prompt: list[dict[str, Any]] = []
+    late: list[dict[str, Any]] = []
     for event in events:
         (late if chance.random() < _LATE_SHARE else prompt).append(event)
     ordered = prompt + late
