@@ -14,6 +14,89 @@ SELECT e.*, date_trunc('month', e.ts) AS period_start,
 FROM ledger_event e WHERE e.batch_id = ANY(%(batches)s)
 """
 
+#: Events of claimed batches of a tenant whose customers have calendars: periods come as arrays.
+CLAIMED_IN_PERIODS: LiteralString = """
+SELECT e.*, p.period_start, p.period_end, e.ts::date AS day
+FROM ledger_event e
+JOIN unnest(%(customers)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+     AS p(customer_ref, period_start, period_end)
+  ON p.customer_ref = e.customer_ref AND e.ts >= p.period_start AND e.ts < p.period_end
+WHERE e.batch_id = ANY(%(batches)s)
+"""
+
+#: Leaves out events whose effect is an adjustment (`LateEvent`).
+NOT_LATE: LiteralString = """
+SELECT * FROM ({source}) kept WHERE NOT EXISTS (
+    SELECT FROM counters_lateevent l WHERE l.tenant_id = kept.tenant_id AND l.key = kept.key)
+"""
+
+#: Whether the event ``s`` comes too late to be folded into its open counter ``c``: it adds up, the
+#: counter has events, and the event is older than the counter's watermark less the window.
+TOO_LATE: LiteralString = """
+(m.aggregation IN ('sum', 'count') AND c.event_count > 0 AND s.ts < c.watermark
+    - make_interval(hours => coalesce(m.lateness_window_hours, t.lateness_window_hours)))
+"""
+
+#: Turns the late events of a source into one adjustment per (batch, metric, customer,
+#: period, UTC day) and marks each of them, so that it is in no counter. In a frozen period that
+#: is every event; its delta is what the total would have grown by.
+SET_ASIDE: LiteralString = (
+    """
+WITH source AS ({source}), late AS MATERIALIZED (
+    SELECT s.tenant_id, s.key, s.batch_id, s.metric_id, s.customer_ref, s.period_start, s.day,
+           s.quantity, s.ts, m.aggregation, c.max, c.min, c.last, c.last_ts,
+           b.id IS NOT NULL AS frozen,
+           b.id IS NULL AND t.late_policy = 'auto' AS approved
+    FROM source s
+    JOIN ledger_metric m ON m.id = s.metric_id
+    JOIN tenancy_tenant t ON t.id = s.tenant_id
+    LEFT JOIN counters_counter c
+      ON c.tenant_id = s.tenant_id AND c.metric_id = s.metric_id
+     AND c.customer_ref = s.customer_ref AND c.period_start = s.period_start
+    LEFT JOIN counters_billingperiod b
+      ON b.tenant_id = s.tenant_id AND b.customer_ref = s.customer_ref AND b.span @> s.ts
+     AND b.state IN ('frozen', 'sealed')
+    WHERE b.id IS NOT NULL OR """
+    + TOO_LATE
+    + """
+), slices AS MATERIALIZED (
+    SELECT gen_random_uuid() AS id, tenant_id, batch_id, metric_id, customer_ref, period_start,
+           day, bool_or(frozen) AS frozen, bool_and(approved) AS approved,
+           CASE aggregation
+               WHEN 'sum' THEN sum(quantity)
+               WHEN 'count' THEN count(*)
+               WHEN 'max' THEN greatest(max(quantity) - coalesce(max(max), 0), 0)
+               WHEN 'min' THEN least(min(quantity) - coalesce(min(min), 0), 0)
+               WHEN 'last' THEN CASE WHEN max(ts) >= coalesce(max(last_ts), '-infinity')
+                   THEN (array_agg(quantity ORDER BY ts DESC, key DESC))[1] - coalesce(max(last), 0)
+                   ELSE 0 END
+               ELSE 0 END AS delta
+    FROM late GROUP BY 2, 3, 4, 5, 6, 7, aggregation
+), marked AS (
+    INSERT INTO counters_lateevent (tenant_id, key, batch_id, adjustment_id)
+    SELECT l.tenant_id, l.key, l.batch_id, s.id
+    FROM late l
+    JOIN slices s USING (tenant_id, batch_id, metric_id, customer_ref, period_start, day)
+), noted AS (
+    INSERT INTO counters_adjustment
+        (id, tenant_id, metric_id, customer_ref, period_start, day, delta, reason, note, status,
+         actor, batch_id, created_at, approved_at, approved_by, rejected_by, reverted_by)
+    SELECT id, tenant_id, metric_id, customer_ref, period_start, day, delta, 'late_event',
+           CASE WHEN frozen THEN 'arrived after the period was frozen' ELSE '' END,
+           CASE WHEN approved THEN 'approved' ELSE 'pending' END, 'system:fold', batch_id,
+           %(now)s, CASE WHEN approved THEN %(now)s::timestamptz END,
+           CASE WHEN approved THEN 'system:late_policy' ELSE '' END, '', ''
+    FROM slices
+    RETURNING tenant_id, metric_id, customer_ref, period_start, delta, status
+)
+UPDATE counters_counter c SET adjusted = c.adjusted + n.delta, revision = c.revision + 1
+FROM (SELECT tenant_id, metric_id, customer_ref, period_start, sum(delta) AS delta
+      FROM noted WHERE status = 'approved' GROUP BY 1, 2, 3, 4) n
+WHERE c.tenant_id = n.tenant_id AND c.metric_id = n.metric_id
+  AND c.customer_ref = n.customer_ref AND c.period_start = n.period_start
+"""
+)
+
 #: Sum, count, max and min of every metric: one pass over the events, two upserts.
 TOTALS: LiteralString = """
 WITH source AS ({source}), days AS MATERIALIZED (

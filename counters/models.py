@@ -215,6 +215,8 @@ class Adjustment(models.Model):
         APPROVED = "approved", "Approved"
         REJECTED = "rejected", "Rejected"
         REVERTED = "reverted", "Reverted"
+        #: The effect went into a later period: this one was frozen. Its child counts instead.
+        CARRIED = "carried", "Carried forward"
 
     class Reason(models.TextChoices):
         """Why; the first five are what callers may give."""
@@ -262,20 +264,18 @@ class Adjustment(models.Model):
                 condition=Q(reason="reversal"),
                 name="adjustment_reverted_at_most_once",
             ),
-            models.UniqueConstraint(
-                fields=["tenant", "batch_id", "metric", "customer_ref", "period_start", "day"],
-                condition=Q(reason="late_event"),
-                name="adjustment_one_per_late_slice",
-            ),
+            # Late events of quantity zero have no effect, and are still in no counter.
             models.CheckConstraint(
-                condition=Q(delta__gt=-(10**26), delta__lt=10**26) & ~Q(delta=0),
+                condition=Q(delta__gt=-(10**26), delta__lt=10**26)
+                & (~Q(delta=0) | Q(reason="late_event")),
                 name="adjustment_delta_is_finite_and_not_zero",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=["pending", "approved", "rejected", "reverted"]),
+                condition=Q(status__in=["pending", "approved", "rejected", "reverted", "carried"]),
                 name="adjustment_status_is_known",
             ),
         ]
+        # One adjustment per late event follows from the primary key of `LateEvent`.
         indexes: ClassVar = [
             models.Index(
                 fields=["tenant", "metric", "customer_ref", "period_start"],

@@ -51,8 +51,20 @@ FROM (
     FROM ledger_pendingbatch p
     JOIN ledger_event s ON s.batch_id = p.batch_id
     JOIN ledger_metric m ON m.id = s.metric_id
+    JOIN tenancy_tenant t ON t.id = s.tenant_id
+    LEFT JOIN counters_counter c
+      ON c.tenant_id = s.tenant_id AND c.metric_id = s.metric_id
+     AND c.customer_ref = s.customer_ref AND c.period_start = %(start)s
     WHERE p.tenant_id = %(tenant)s AND s.customer_ref = %(customer)s
       AND s.ts >= %(start)s AND s.ts < %(end)s
+      -- What the fold will hold for an operator is not usage yet.
+      AND NOT (t.late_policy = 'review' AND coalesce("""
+    + aggregate_sql.TOO_LATE
+    + """, false))
+      AND NOT EXISTS (
+          SELECT FROM counters_billingperiod b
+          WHERE b.tenant_id = s.tenant_id AND b.customer_ref = s.customer_ref
+            AND b.state IN ('frozen', 'sealed') AND b.span @> s.ts)
       AND (%(metric)s::int IS NULL OR s.metric_id = %(metric)s)
     GROUP BY 1
 ) part JOIN ledger_metric m ON m.id = part.metric_id

@@ -12,12 +12,13 @@ No id or timestamp cursor is used: both lose rows that commit late. Membership i
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
 
 from counters import aggregate_sql, locks
+from counters.services import periods
 from stripemeter.lib import metrics
 from stripemeter.lib.faults import point
 from stripemeter.lib.logs import get_logger
@@ -37,6 +38,20 @@ _SPECIAL_METRICS = """
 SELECT aggregation, array_agg(id) FROM ledger_metric
 WHERE tenant_id = ANY(%s) AND aggregation IN ('last', 'unique') GROUP BY 1
 """
+_RULES = """
+SELECT t.id, t.has_calendars,
+       least(t.lateness_window_hours, (SELECT min(m.lateness_window_hours)
+                                       FROM ledger_metric m WHERE m.tenant_id = t.id)),
+       (SELECT max(upper(b.span)) FROM counters_billingperiod b
+        WHERE b.tenant_id = t.id AND b.state IN ('frozen', 'sealed'))
+FROM tenancy_tenant t WHERE t.id = ANY(%s)
+"""
+_TAKE_ALL = """
+DELETE FROM ledger_pendingbatch WHERE tenant_id = %s
+RETURNING batch_id, tenant_id, event_count, ts_min
+"""
+#: How far ahead of the clock an event may lie (ingest refuses later ones).
+FUTURE_MAX = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,7 @@ def fold_once(*, now: datetime, shard: int = 0) -> int:
             "DELETE FROM ledger_pendingbatch WHERE batch_id = ANY(%s)",
             [[claim.batch_id for claim in claims]],
         )
-    _fold_claims(claims)
+    _fold_claims(claims, now)
     point("fold.before_commit")
     metrics.batches_folded.inc(len(claims))
     return len(claims)
@@ -100,10 +115,76 @@ def special_metrics(tenant_ids: list[int]) -> dict[str, list[int]]:
     }
 
 
-def _fold_claims(claims: list[Claim]) -> None:
-    parameters: dict[str, Any] = {"batches": [claim.batch_id for claim in claims]}
-    special = special_metrics(sorted({claim.tenant_id for claim in claims}))
-    add_events(aggregate_sql.CLAIMED_IN_MONTHS, parameters, special)
+@dataclass(frozen=True, slots=True)
+class _TenantRules:
+    """What a fold must know of a tenant before it may take the fast path."""
+
+    has_calendars: bool
+    #: The shortest lateness window of the tenant's metrics.
+    window_hours: int
+    #: End of the newest frozen period.
+    frozen_until: datetime | None
+
+    def asks_for_care(self, claim: Claim, now: datetime) -> bool:
+        """Whether the batch may hold late events, or needs periods looked up.
+
+        No watermark exceeds now + 1 h (ingest refuses later events), so an event younger than
+        that less the window cannot be late.
+        """
+        return (
+            self.has_calendars
+            or claim.ts_min < now + FUTURE_MAX - timedelta(hours=self.window_hours)
+            or (self.frozen_until is not None and claim.ts_min < self.frozen_until)
+        )
+
+
+def _rules_of(tenant_ids: list[int]) -> dict[int, _TenantRules]:
+    with connection.cursor() as cursor:
+        cursor.execute(_RULES, [tenant_ids])
+        return {row[0]: _TenantRules(*row[1:]) for row in cursor.fetchall()}
+
+
+def _fold_claims(claims: list[Claim], now: datetime) -> None:
+    rules = _rules_of(sorted({claim.tenant_id for claim in claims}))
+    plain: list[Claim] = []
+    careful: dict[int, list[Claim]] = {}
+    for claim in claims:
+        if rules[claim.tenant_id].asks_for_care(claim, now):
+            careful.setdefault(claim.tenant_id, []).append(claim)
+        else:
+            plain.append(claim)
+    # The old ones first: what arrives together with younger events is not late because of them.
+    for tenant_id, found in careful.items():
+        batches = [claim.batch_id for claim in found]
+        _fold_carefully(tenant_id, batches, rules[tenant_id].has_calendars, now)
+    if plain:
+        special = special_metrics(sorted({claim.tenant_id for claim in plain}))
+        batches = [claim.batch_id for claim in plain]
+        add_events(aggregate_sql.CLAIMED_IN_MONTHS, {"batches": batches}, special)
+
+
+def _fold_carefully(tenant_id: int, batches: list[int], has_calendars: bool, now: datetime) -> None:
+    """Fold batches of one tenant whose events may be late or have periods of their own."""
+    parameters: dict[str, Any] = {"batches": batches, "now": now}
+    source = aggregate_sql.CLAIMED_IN_MONTHS
+    if has_calendars:
+        source = aggregate_sql.CLAIMED_IN_PERIODS
+        parameters |= periods.of_batches(tenant_id, batches)
+    with connection.cursor() as cursor:
+        cursor.execute(aggregate_sql.SET_ASIDE.format(source=source), parameters)
+    point("fold.set_aside")
+    kept = aggregate_sql.NOT_LATE.format(source=source)
+    add_events(kept, parameters, special_metrics([tenant_id]))
+
+
+def fold_pending_of(tenant_id: int, *, now: datetime) -> int:
+    """Fold everything the tenant has pending; the caller holds its fold lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_ALL, [tenant_id])
+        claims = [Claim(*row) for row in cursor.fetchall()]
+    if claims:
+        _fold_claims(claims, now)
+    return len(claims)
 
 
 def add_events(source: str, parameters: dict[str, Any], special: dict[str, list[int]]) -> None:

@@ -2,9 +2,10 @@
 
 ``recompute == fold``, bit for bit: both are composed of the fragments in `aggregate_sql`.
 An overwrite holds the fold lock of the tenant; without it a fold that commits between snapshot
-and update would be lost.
+and update would be lost. Counters of frozen periods are compared and never overwritten.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,39 +14,94 @@ from typing import Any, LiteralString
 from django.db import connection, transaction
 
 from counters import aggregate_sql, locks
-from counters.services.fold import special_metrics
+from counters.calendars import LONGEST_PERIOD
+from counters.selectors.periods import cuts_of, has_calendars
+from counters.services.fold import add_events, special_metrics
+from counters.totals import Totals
+from stripemeter.lib.faults import point
+from stripemeter.lib.periods import utc_month
 
 #: Events that counters must hold: of the scope, not pending, and not late.
-_LEDGER: LiteralString = """
-SELECT e.*, date_trunc('month', e.ts) AS period_start,
-       date_trunc('month', e.ts) + interval '1 month' AS period_end, e.ts::date AS day
-FROM ledger_event e
-WHERE e.tenant_id = %(tenant)s AND e.metric_id = ANY(%(metrics)s)
-  AND (%(customers)s::text[] IS NULL OR e.customer_ref = ANY(%(customers)s))
-  AND e.ts >= %(start)s AND e.ts < %(end)s
+_COUNTED: LiteralString = """
   AND NOT EXISTS (SELECT FROM ledger_pendingbatch p WHERE p.batch_id = e.batch_id)
   AND NOT EXISTS (SELECT FROM counters_lateevent l
                   WHERE l.tenant_id = e.tenant_id AND l.key = e.key)
+"""
+_OF_SCOPE: LiteralString = (
+    """
+WHERE e.tenant_id = %(tenant)s AND e.metric_id = ANY(%(metrics)s)
+  AND (%(customers)s::text[] IS NULL OR e.customer_ref = ANY(%(customers)s))
+  AND e.ts >= %(since)s AND e.ts < %(until)s
+"""
+    + _COUNTED
+)
+_IN_MONTHS: LiteralString = (
+    """
+SELECT e.*, date_trunc('month', e.ts) AS period_start,
+       date_trunc('month', e.ts) + interval '1 month' AS period_end, e.ts::date AS day
+FROM ledger_event e
+"""
+    + _OF_SCOPE
+)
+_IN_PERIODS: LiteralString = (
+    """
+SELECT e.*, p.period_start, p.period_end, e.ts::date AS day
+FROM ledger_event e
+JOIN unnest(%(refs)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+     AS p(customer_ref, period_start, period_end)
+  ON p.customer_ref = e.customer_ref AND e.ts >= p.period_start AND e.ts < p.period_end
+"""
+    + _OF_SCOPE
+)
+_OF_KEYS: LiteralString = (
+    """
+SELECT e.*, k.period_start, k.period_end, e.ts::date AS day
+FROM unnest(%(key_metrics)s::int[], %(key_refs)s::text[], %(key_starts)s::timestamptz[],
+            %(key_ends)s::timestamptz[]) AS k(metric_id, customer_ref, period_start, period_end)
+JOIN ledger_event e ON e.tenant_id = %(tenant)s AND e.metric_id = k.metric_id
+ AND e.customer_ref = k.customer_ref AND e.ts >= k.period_start AND e.ts < k.period_end
+WHERE true
+"""
+    + _COUNTED
+)
+#: Leaves frozen periods out of an overwrite.
+_THAWED: LiteralString = """
+SELECT * FROM ({source}) thawed WHERE NOT EXISTS (
+    SELECT FROM counters_billingperiod b
+    WHERE b.tenant_id = thawed.tenant_id AND b.customer_ref = thawed.customer_ref
+      AND b.state IN ('frozen', 'sealed') AND b.span @> thawed.period_start)
 """
 _SCOPE: LiteralString = """
 tenant_id = %(tenant)s AND metric_id = ANY(%(metrics)s)
 AND (%(customers)s::text[] IS NULL OR customer_ref = ANY(%(customers)s))
 AND period_start >= %(start)s AND period_start < %(end)s
 """
-_RESET: LiteralString = (
-    """
-UPDATE counters_counter SET sum = 0, event_count = 0, max = NULL, min = NULL, last = NULL,
-    last_ts = NULL, last_batch_id = NULL, last_key = NULL, unique_count = 0
-WHERE """
-    + _SCOPE
+_SCOPE_THAWED: LiteralString = (
+    _SCOPE
+    + """
+AND NOT EXISTS (SELECT FROM counters_billingperiod b
+    WHERE b.tenant_id = x.tenant_id AND b.customer_ref = x.customer_ref
+      AND b.state IN ('frozen', 'sealed') AND b.span @> x.period_start)
+"""
 )
+_KEYS: LiteralString = """
+x.tenant_id = %(tenant)s AND (x.metric_id, x.customer_ref, x.period_start) IN (
+    SELECT * FROM unnest(%(key_metrics)s::int[], %(key_refs)s::text[],
+                         %(key_starts)s::timestamptz[]))
+"""
+_RESET: LiteralString = """
+UPDATE counters_counter x SET sum = 0, event_count = 0, max = NULL, min = NULL, last = NULL,
+    last_ts = NULL, last_batch_id = NULL, last_key = NULL, unique_count = 0,
+    revision = revision + 1
+WHERE """
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which counters: a tenant's metrics, some or all customers, whole periods in a range.
+    """Which counters: a tenant's metrics, some or all customers, periods that start in a range.
 
-    ``start`` and ``end`` must be period bounds: a counter is recomputed whole or not at all.
+    A counter is recomputed whole or not at all: a period belongs to the scope if
+    ``start <= period_start < end``, with all of its events.
     """
 
     tenant_id: int
@@ -65,60 +121,232 @@ class Scope:
         }
 
 
+def _source(scope: Scope) -> tuple[LiteralString, dict[str, Any]]:
+    """The scope's events with their periods: SQL and its parameters."""
+    parameters = scope.parameters()
+    if not has_calendars(scope.tenant_id):
+        first, last = utc_month(scope.start), utc_month(scope.end)
+        parameters["since"] = first.start if first.start == scope.start else first.end
+        parameters["until"] = last.start if last.start == scope.end else last.end
+        return _IN_MONTHS, parameters
+    parameters |= {"since": scope.start, "until": scope.end + LONGEST_PERIOD}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT e.customer_ref, min(e.ts), max(e.ts) FROM ledger_event e "
+            + _OF_SCOPE
+            + " GROUP BY 1",
+            parameters,
+        )
+        spans = cursor.fetchall()
+    cuts = cuts_of(tenant_id=scope.tenant_id, customers={row[0] for row in spans})
+    periods = [
+        (ref, period)
+        for ref, first_ts, last_ts in spans
+        for period in cuts[ref].periods(first_ts, min(last_ts, scope.end))
+        if scope.start <= period.start < scope.end
+    ]
+    for ref, _, last_ts in spans:
+        closing = cuts[ref].period_of(last_ts)
+        if (ref, closing) not in periods[-1:] and scope.start <= closing.start < scope.end:
+            periods.append((ref, closing))
+    parameters |= {
+        "refs": [ref for ref, _ in dict.fromkeys(periods)],
+        "starts": [period.start for _, period in dict.fromkeys(periods)],
+        "ends": [period.end for _, period in dict.fromkeys(periods)],
+    }
+    return _IN_PERIODS, parameters
+
+
 @transaction.atomic
 def recompute(scope: Scope) -> None:
     """Overwrite the scope's counters, rollups and members with what the ledger says.
 
-    Adjustments and watermarks stay; the revision grows, so pushes look again.
+    Adjustments and watermarks stay; the revision grows, so pushes look again. Frozen periods
+    are left alone.
     """
     locks.fold_lock(scope.tenant_id)
-    parameters = scope.parameters()
+    source, parameters = _source(scope)
+    _clear(_SCOPE_THAWED, parameters)
+    point("recompute.cleared")
+    special = special_metrics([scope.tenant_id])
+    add_events(_THAWED.format(source=source), parameters, special)
+    point("recompute.before_commit")
+
+
+def _clear(where: LiteralString, parameters: dict[str, Any]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM counters_dailyrollup WHERE " + _SCOPE, parameters)
-        cursor.execute("DELETE FROM counters_uniquemember WHERE " + _SCOPE, parameters)
-        cursor.execute(_RESET, parameters)
-        everything = {**parameters, **special_metrics([scope.tenant_id])}
-        cursor.execute(aggregate_sql.TOTALS.format(source=_LEDGER), everything)
-        cursor.execute(aggregate_sql.LAST.format(source=_LEDGER), everything)
-        cursor.execute(aggregate_sql.UNIQUE.format(source=_LEDGER), everything)
+        cursor.execute("DELETE FROM counters_dailyrollup x WHERE " + where, parameters)
+        cursor.execute("DELETE FROM counters_uniquemember x WHERE " + where, parameters)
+        cursor.execute(_RESET + where, parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A counter that disagrees with the ledger."""
+    """A counter that disagrees with the ledger, its rollups or its adjustments."""
 
     metric_id: int
     customer_ref: str
     period_start: datetime
-    counter_sum: Decimal
-    ledger_sum: Decimal
-    counter_events: int
-    ledger_events: int
+    period_end: datetime
+    #: True if the period is frozen: such a counter is reported and never overwritten.
+    frozen: bool
+    counter: Totals
+    ledger: Totals
+    #: What the counter holds as the effect of adjustments, and what the adjustments say.
+    counter_adjusted: Decimal
+    adjustments: Decimal
+
+    @property
+    def counter_sum(self) -> Decimal:
+        """Sum of quantities in the counter."""
+        return self.counter.sum
+
+    @property
+    def ledger_sum(self) -> Decimal:
+        """Sum of quantities in the ledger."""
+        return self.ledger.sum
+
+    @property
+    def counter_events(self) -> int:
+        """Events in the counter."""
+        return self.counter.event_count
+
+    @property
+    def ledger_events(self) -> int:
+        """Events in the ledger."""
+        return self.ledger.event_count
 
 
+_NO_LAST: LiteralString = """NULL::numeric AS last, NULL::timestamptz AS last_ts,
+    NULL::bigint AS last_batch_id, NULL::uuid AS last_key"""
+_RANK: LiteralString = """ORDER BY s.ts DESC, s.batch_id DESC, s.key DESC)
+    FILTER (WHERE s.metric_id = ANY(%(last_metrics)s)))[1]"""
+_LAST: LiteralString = (
+    "(array_agg(s.quantity " + _RANK + " AS last, (array_agg(s.ts " + _RANK + " AS last_ts,"
+    " (array_agg(s.batch_id " + _RANK + " AS last_batch_id,"
+    " (array_agg(s.key " + _RANK + " AS last_key"
+)
+_UNIQUE: LiteralString = (
+    "count(DISTINCT "
+    + aggregate_sql.MEMBER
+    + ") FILTER (WHERE s.metric_id = ANY(%(unique_metrics)s))"
+)
 _DIFFERENCES: LiteralString = (
     """
 WITH ledger AS (
-    SELECT metric_id, customer_ref, period_start, sum(quantity) AS sum, count(*) AS event_count,
-           max(quantity) AS max, min(quantity) AS min
-    FROM ("""
-    + _LEDGER
-    + """) s GROUP BY 1, 2, 3
+    SELECT s.metric_id, s.customer_ref, s.period_start, min(s.period_end) AS period_end,
+           sum(s.quantity) AS sum, count(*) AS event_count, max(s.quantity) AS max,
+           min(s.quantity) AS min, {last}, {unique} AS unique_count
+    FROM ({source}) s {members} GROUP BY 1, 2, 3
 ), counter AS (SELECT * FROM counters_counter WHERE """
     + _SCOPE
-    + """)
-SELECT metric_id, customer_ref, period_start, coalesce(c.sum, 0), coalesce(l.sum, 0),
-       coalesce(c.event_count, 0), coalesce(l.event_count, 0)
+    + """
+), rolled AS (
+    SELECT metric_id, customer_ref, period_start, sum(sum) AS sum, sum(event_count) AS event_count,
+           max(max) AS max, min(min) AS min
+    FROM counters_dailyrollup WHERE """
+    + _SCOPE
+    + """ GROUP BY 1, 2, 3
+), adjusted AS (
+    SELECT metric_id, customer_ref, period_start, sum(delta) AS delta FROM counters_adjustment
+    WHERE status IN ('approved', 'reverted') AND """
+    + _SCOPE
+    + """ GROUP BY 1, 2, 3
+)
+SELECT metric_id, customer_ref, period_start, coalesce(l.period_end, c.period_end,
+           period_start + interval '1 month'),
+       EXISTS (SELECT FROM counters_billingperiod b WHERE b.tenant_id = %(tenant)s
+               AND b.customer_ref = coalesce(c.customer_ref, l.customer_ref, a.customer_ref)
+               AND b.state IN ('frozen', 'sealed')
+               AND b.span @> coalesce(c.period_start, l.period_start, a.period_start)),
+       coalesce(c.sum, 0), coalesce(c.event_count, 0), c.max, c.min, c.last, c.last_ts,
+       c.last_batch_id, c.last_key, coalesce(c.unique_count, 0),
+       coalesce(l.sum, 0), coalesce(l.event_count, 0), l.max, l.min, l.last, l.last_ts,
+       l.last_batch_id, l.last_key, coalesce(l.unique_count, 0),
+       coalesce(c.adjusted, 0), coalesce(a.delta, 0)
 FROM counter c FULL JOIN ledger l USING (metric_id, customer_ref, period_start)
-WHERE (coalesce(c.sum, 0), coalesce(c.event_count, 0), c.max, c.min)
+FULL JOIN rolled r USING (metric_id, customer_ref, period_start)
+FULL JOIN adjusted a USING (metric_id, customer_ref, period_start)
+WHERE (coalesce(c.sum, 0), coalesce(c.event_count, 0), c.max, c.min, c.last, c.last_ts,
+       c.last_batch_id, c.last_key, coalesce(c.unique_count, 0), coalesce(c.adjusted, 0))
+      IS DISTINCT FROM
+      (coalesce(l.sum, 0), coalesce(l.event_count, 0), l.max, l.min, l.last, l.last_ts,
+       l.last_batch_id, l.last_key, coalesce(l.unique_count, 0), coalesce(a.delta, 0))
+   OR (coalesce(r.sum, 0), coalesce(r.event_count, 0), r.max, r.min)
       IS DISTINCT FROM (coalesce(l.sum, 0), coalesce(l.event_count, 0), l.max, l.min)
-ORDER BY 1, 2, 3 LIMIT 1000
+ORDER BY 1, 2, 3
 """
+)
+DIFFERENCES_MAX = 1_000
+
+
+def differences(scope: Scope, *, limit: int | None = DIFFERENCES_MAX) -> list[Difference]:
+    """Counters of the scope that disagree with the ledger, by key; one snapshot, no lock.
+
+    A counter also disagrees if its rollups do not add up to it, or if it holds another effect of
+    adjustments than the adjustments themselves. At most ``limit``.
+    """
+    source, parameters = _source(scope)
+    special = special_metrics([scope.tenant_id])
+    wants_last = bool(set(special["last_metrics"]) & set(scope.metric_ids))
+    last: LiteralString = _LAST if wants_last else _NO_LAST
+    members: LiteralString = ""
+    unique: LiteralString = "0::bigint"
+    if set(special["unique_metrics"]) & set(scope.metric_ids):
+        members, unique = "JOIN ledger_metric m ON m.id = s.metric_id", _UNIQUE
+    statement = _DIFFERENCES.format(source=source, last=last, unique=unique, members=members)
+    if limit is not None:
+        statement += f" LIMIT {int(limit)}"
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {**parameters, **special})
+        return [_difference(row) for row in cursor.fetchall()]
+
+
+def _totals(columns: Sequence[Any]) -> Totals:
+    total, count, high, low, last, last_ts, batch, key, unique = columns
+    rank = None if last is None else (last_ts, batch, key)
+    return Totals(total, count, high, low, last, rank, unique)
+
+
+def _difference(row: Sequence[Any]) -> Difference:
+    metric_id, customer_ref, start, end, frozen = row[:5]
+    counter, ledger = _totals(row[5:14]), _totals(row[14:23])
+    return Difference(
+        metric_id, customer_ref, start, end, frozen, counter, ledger, row[23], row[24]
+    )
+
+
+_TRUE_ADJUSTED: LiteralString = (
+    """
+UPDATE counters_counter x SET adjusted = coalesce((
+    SELECT sum(a.delta) FROM counters_adjustment a
+    WHERE a.tenant_id = x.tenant_id AND a.metric_id = x.metric_id
+      AND a.customer_ref = x.customer_ref AND a.period_start = x.period_start
+      AND a.status IN ('approved', 'reverted')), 0)
+WHERE """
+    + _KEYS
 )
 
 
-def differences(scope: Scope) -> list[Difference]:
-    """Counters of the scope that disagree with the ledger, at most 1,000; one snapshot."""
+def rebuild(tenant_id: int, found: Sequence[Difference]) -> int:
+    """Overwrite exactly the counters in ``found`` from the ledger; how many were.
+
+    Those of frozen periods are left alone. The caller holds the fold lock and read ``found``
+    after it took it.
+    """
+    keys = [difference for difference in found if not difference.frozen]
+    if not keys:
+        return 0
+    parameters: dict[str, Any] = {
+        "tenant": tenant_id,
+        "key_metrics": [key.metric_id for key in keys],
+        "key_refs": [key.customer_ref for key in keys],
+        "key_starts": [key.period_start for key in keys],
+        "key_ends": [key.period_end for key in keys],
+    }
+    _clear(_KEYS, parameters)
+    point("rebuild.cleared")
+    add_events(_OF_KEYS, parameters, special_metrics([tenant_id]))
     with connection.cursor() as cursor:
-        cursor.execute(_DIFFERENCES, scope.parameters())
-        return [Difference(*row) for row in cursor.fetchall()]
+        cursor.execute(_TRUE_ADJUSTED, parameters)
+    return len(keys)

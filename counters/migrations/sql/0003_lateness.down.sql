@@ -1,0 +1,1 @@
+DROP INDEX period_frozen_until;
