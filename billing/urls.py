@@ -2,8 +2,19 @@
 
 from django.urls import path
 
-from billing import projection_api
+from billing import customers_api, mappings_api, projection_api, pushes_api
 
 urlpatterns = [
     path("v1/usage/projection", projection_api.ProjectionView.as_view(), name="usage-projection"),
+    path("v1/mappings", mappings_api.MappingsView.as_view(), name="mappings"),
+    path("v1/mappings/<str:mapping_id>", mappings_api.MappingView.as_view(), name="mapping"),
+    path("v1/customers", customers_api.CustomersView.as_view(), name="customer-links"),
+    path("v1/customers/<str:link_id>", customers_api.CustomerView.as_view(), name="customer-link"),
+    path("v1/pushes", pushes_api.PushesView.as_view(), name="pushes"),
+    path("v1/pushes/run", pushes_api.RunPushesView.as_view(), name="pushes-run"),
+    path(
+        "v1/pushes/<str:push_id>/settle",
+        pushes_api.SettlePushView.as_view(),
+        name="push-settle",
+    ),
 ]

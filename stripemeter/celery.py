@@ -7,6 +7,7 @@ message costs one tick and a doubled one finds nothing left.
 import os
 
 from celery import Celery
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stripemeter.settings")
 
@@ -17,6 +18,14 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     # A fold slot lasts longer than this interval, so that one folder is always at work.
     "counters-fold": {"task": "counters.fold", "schedule": 5.0},
+    # Deltas go out at this interval; a run that finds nothing costs one query.
+    "billing-push": {
+        "task": "billing.push",
+        "schedule": float(settings.PUSH_INTERVAL_SECONDS),
+        "options": {"expires": settings.PUSH_INTERVAL_SECONDS},
+    },
+    # Summaries lag by minutes, so looking unknown outcomes up more often tells nothing new.
+    "billing-settle": {"task": "billing.settle_pushes", "schedule": 300.0},
     # Readiness calls workers dead after 30 s without this; a stale tick proves nothing.
     "worker-heartbeat": {
         "task": "shell.beat_heart",

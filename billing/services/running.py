@@ -72,6 +72,16 @@ def run_pushes(
     return report
 
 
+def plan_now(*, tenant_id: int, now: datetime) -> tuple[int, dict[str, str]]:
+    """Write the tenant's due intents, one page of them; (pushes, modes left out and why)."""
+    report = Report()
+    accounts.ensure_accounts()
+    ready = sendable_accounts(report, now=now)
+    page = planning.plan_page(now=now, account_ids=[each.pk for each in ready], tenant_id=tenant_id)
+    metrics.pushes_planned.inc(page.pushes)
+    return page.pushes, report.skipped
+
+
 def _pass(
     pool: ThreadPoolExecutor,
     report: Report,

@@ -5,13 +5,15 @@ significant digits (Stripe changelog 2026-04-22.dahlia) and below 10^15. Totals 
 """
 
 import re
-from decimal import Context, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localcontext
 
 TOTAL_DIGITS_MAX = 38
 TOTAL_DECIMALS_MAX = 12
 
 #: Enough precision for any sum of quantities: nothing is ever rounded implicitly.
 EXACT = Context(prec=100)
+
+_DOUBLE = Context(prec=15, rounding=ROUND_HALF_EVEN)
 
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -60,6 +62,11 @@ def plain(number: Decimal) -> str:
         return "0"
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def fifteen_digits(number: Decimal) -> Decimal:
+    """``number`` as a double keeps it: what Stripe's sums can be compared to."""
+    return _DOUBLE.plus(number)
 
 
 def exact_sum(numbers: list[Decimal]) -> Decimal:

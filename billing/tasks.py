@@ -1,0 +1,44 @@
+"""Celery tasks of billing: each fetches the time and calls one service.
+
+A message is a hint. What there is to do stands in PostgreSQL, so a lost message costs one
+tick and a doubled one finds nothing left.
+"""
+
+from celery import shared_task
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from billing.services import running, settling
+from stripemeter.lib import clock
+from stripemeter.lib.logs import get_logger
+
+log = get_logger(__name__)
+
+PUSH_SECONDS_MAX = 50.0
+
+
+@shared_task(name="billing.push", soft_time_limit=170, time_limit=180)
+def push() -> dict[str, int]:
+    """Push until nothing is due or the slot ends; any number of these may run at once."""
+    seconds = min(PUSH_SECONDS_MAX, max(5.0, settings.PUSH_INTERVAL_SECONDS * 0.8))
+    return running.run_pushes(clock=clock.now, seconds=seconds).outcomes
+
+
+@shared_task(name="billing.settle_pushes", soft_time_limit=290, time_limit=300)
+def settle_pushes() -> int:
+    """Look unknown outcomes up in Stripe's summaries."""
+    return settling.settle_unknown(now=clock.now())
+
+
+def wake_push() -> bool:
+    """Ask a worker to push now; False if the broker is away (beat will do it)."""
+    return _wake(push)
+
+
+def _wake(task: object) -> bool:
+    try:
+        task.apply_async(retry=False, ignore_result=True)  # type: ignore[attr-defined]
+    except (OperationalError, OSError) as error:
+        log.warning("task.wake_failed", task=getattr(task, "name", ""), error=str(error))
+        return False
+    return True
