@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from billing.models import PriceMapping, StripeAccount
+from stripemeter.lib import clock
 from stripemeter.tenancy.models import AuditEntry
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.builders.billing import NOW, World, use
@@ -220,6 +221,7 @@ def test_a_link_cannot_move_once_usage_was_pushed(world: World):
 def test_pushes_are_listed_and_run_on_demand(world: World):
     caller = make_caller(world.acme)
     other = make_caller(world.globex)
+    world.now = clock.now()
     world.mapping()
     world.use(5)
     ran = send(caller, "POST", "/v1/pushes/run", {"tenantId": "acme"})
@@ -228,6 +230,7 @@ def test_pushes_are_listed_and_run_on_demand(world: World):
     listed = send(caller, "GET", "/v1/pushes").json()
     assert [each["state"] for each in listed["pushes"]] == ["pending"]
     assert listed["counts"] == {"pending": 1}
+    world.move(seconds=60)
     world.push()
     listed = send(caller, "GET", "/v1/pushes?state=acknowledged").json()
     assert [each["value"] for each in listed["pushes"]] == [5]
