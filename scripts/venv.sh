@@ -61,7 +61,7 @@ else
     else
         pip() { "$python" -m pip --python .venv/bin/python "$@"; }
     fi
-    pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+    pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r "$lock"
     [ -L .venv ] || pip install --quiet --disable-pip-version-check \
         --no-deps --no-build-isolation --editable .
 fi

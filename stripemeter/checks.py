@@ -32,18 +32,30 @@ def check_production(
     ]
 
 
-@register(Tags.security, deploy=True)
-def check_roles(app_configs: Sequence[AppConfig] | None, **_options: Any) -> list[CheckMessage]:
+@register(Tags.database, deploy=True)
+def check_roles(
+    app_configs: Sequence[AppConfig] | None,
+    databases: Sequence[str] | None = None,
+    **_options: Any,
+) -> list[CheckMessage]:
     """The service should not own its tables: an owner can switch the ledger's triggers off."""
-    if settings.DATABASE_ROLES_DIFFER:
-        return []
-    return [
-        CheckWarning(
-            "The service logs in as the owner of its tables",
-            hint="Give DATABASE_URL the application role, DATABASE_OWNER_URL the owner.",
-            id="stripemeter.W001",
-        )
-    ]
+    messages: list[CheckMessage] = []
+    for alias in databases or []:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+                " AND pg_has_role(current_user, tableowner, 'USAGE')"
+            )
+            owned = cursor.fetchone()[0]
+        if owned:
+            messages.append(
+                CheckWarning(
+                    f"The service's database role has the rights of the owner of {owned} tables",
+                    hint="Give DATABASE_URL the application role, DATABASE_OWNER_URL the owner.",
+                    id="stripemeter.W001",
+                )
+            )
+    return messages
 
 
 @register(Tags.compatibility)

@@ -144,13 +144,8 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # --- Database --------------------------------------------------------------------------
 _database_url = env_str("DATABASE_URL", "postgresql:///stripemeter")
-_owner_url = env_str("DATABASE_OWNER_URL", _database_url)
-#: Whether the service logs in as another role than the owner of the tables.
-DATABASE_ROLES_DIFFER = (
-    database_from_url(_owner_url)["USER"] != database_from_url(_database_url)["USER"]
-)
 if env_str("STRIPEMETER_DB_ROLE") == "owner":
-    _database_url = _owner_url
+    _database_url = env_str("DATABASE_OWNER_URL", _database_url)
 _statement_timeout_ms = env_int("STRIPEMETER_STATEMENT_TIMEOUT_MS", 0)
 
 DATABASES: dict[str, dict[str, Any]] = {"default": database_from_url(_database_url)}

@@ -1,8 +1,9 @@
-"""`python -m stripemeter.runtime clean|watch`: what make and the supervisor ask for."""
+"""`python -m stripemeter.runtime clean | watch PID LOG | probe URL`: for make and containers."""
 
 import os
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,18 @@ def _lives(pid: int) -> bool:
         return False
 
 
+def probe(url: str) -> int:
+    """0 when ``url`` gives 200, asked under a host name that the service allows."""
+    host = os.environ.get("STRIPEMETER_ALLOWED_HOSTS", "").split(",")[0].strip()
+    headers = {"Host": host} if host not in {"", "*"} else {}
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5).close()  # noqa: S310
+    except OSError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Run one of the commands."""
     match arguments:
@@ -39,6 +52,8 @@ def main(arguments: list[str]) -> int:
             return 0
         case ["watch", pid, log]:
             return watch(int(pid), Path(log))
+        case ["probe", url]:
+            return probe(url)
     print(__doc__, file=sys.stderr)  # noqa: T201
     return 2
 

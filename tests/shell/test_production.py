@@ -148,6 +148,20 @@ def test_a_connection_to_a_server_that_forgets_commits_is_closed() -> None:
     assert connection.connection is None
 
 
-def test_the_owner_role_in_the_service_is_warned_about() -> None:
-    done = _start("check", "--deploy", DATABASE_OWNER_URL=None)
+@pytest.mark.django_db
+def test_the_application_role_owns_nothing() -> None:
+    assert checks.check_roles(None, databases=["default"]) == []
+
+
+@pytest.mark.django_db
+def test_a_role_with_the_rights_of_the_owner_is_warned_about() -> None:
+    done = _start(
+        "check",
+        "--deploy",
+        "--database",
+        "default",
+        STRIPEMETER_ENV="development",
+        STRIPEMETER_IGNORE_RUNTIME="1",
+        DATABASE_URL=os.environ["DATABASE_OWNER_URL"],
+    )
     assert "stripemeter.W001" in done.stderr
