@@ -38,7 +38,9 @@ class RequestEdgeMiddleware:
         started = time.perf_counter()
         request_id = requestid.begin(request.META.get("HTTP_X_REQUEST_ID"))
         addresses.begin(request.META)
-        if request.path_info.startswith(API_PREFIXES):
+        if request.method not in edge.METHODS:
+            response: HttpResponseBase = _answer_unknown_method(request)
+        elif request.path_info.startswith(API_PREFIXES):
             response = _answer_api(request)
         else:
             response = self.get_response(request)
@@ -62,7 +64,7 @@ def _resolve(path: str) -> ResolverMatch:
 
 def _answer_api(request: HttpRequest) -> HttpResponseBase:
     try:
-        edge.refuse_malformed(request.META, request.method or "", request.path_info)
+        edge.refuse_malformed(request.META, request.path_info)
         if settings.SECURE_SSL_REDIRECT and not request.is_secure():
             _refuse_plain_text(request.path_info)
         match = _resolve(request.path_info)
@@ -82,6 +84,12 @@ def _answer_api(request: HttpRequest) -> HttpResponseBase:
     if isinstance(response, HttpResponse):
         # Without it the server would chunk the answer.
         response.headers.setdefault("Content-Length", str(len(response.content)))
+    return response
+
+
+def _answer_unknown_method(request: HttpRequest) -> HttpResponse:
+    response = problem_response(edge.method_problem(request.method or ""))
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

@@ -20,16 +20,19 @@ _KEY_IN_URL = re.compile(r"sm_(?:live|test)_|(?:^|&)(?:api[_-]?key|apikey|access
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
 
-def refuse_malformed(meta: Mapping[str, Any], method: str, path: str) -> None:
-    """Raise the `ProblemError` of a request that is wrong whatever its route."""
-    if method not in METHODS:
-        raise errors.ProblemError(
-            f"Method {method[:20]!r} is not supported.",
-            code="method_not_allowed",
-            status=405,
-            title="Method not allowed",
-            headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE"},
-        )
+def method_problem(method: str) -> errors.ProblemError:
+    """The refusal of TRACE, CONNECT and whatever else no route takes."""
+    return errors.ProblemError(
+        f"Method {method[:20]!r} is not supported.",
+        code="method_not_allowed",
+        status=405,
+        title="Method not allowed",
+        headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE"},
+    )
+
+
+def refuse_malformed(meta: Mapping[str, Any], path: str) -> None:
+    """Raise the `ProblemError` of an API request that is wrong whatever its route."""
     if _UNPRINTABLE.search(path):
         raise errors.NotFound("No such route", code="route_not_found")
     query = meta.get("QUERY_STRING")

@@ -32,7 +32,10 @@ class TenantView(APIView):
     _verdict: Verdict | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, check the scope, count against the rate limit, refuse doubt."""
+        """Check the method, the key, its scope and rate limit; refuse what is said twice."""
+        method = (request.method or "").lower()
+        if method not in self.http_method_names or not hasattr(self, method):
+            self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
         rate_class = self.rate_class or ("read" if request.method in {"GET", "HEAD"} else "write")
         self._verdict = throttle(self.principal, rate_class=rate_class, cost=self.rate_cost)

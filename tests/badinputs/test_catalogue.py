@@ -1,0 +1,156 @@
+"""Every published bad request, sent to a live server: `make badinputs`.
+
+A case whose route or object does not exist yet is skipped as "not built"; a check that has
+no meaning yet is reported in the summary, never passed over in silence.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.urls import Resolver404, resolve
+
+from tests.badinputs import catalogue, checks, world
+from tests.badinputs.catalogue import Case
+from tests.badinputs.filling import Filler, NotBuilt
+from tests.badinputs.sending import Answer, send
+from tests.support import processes
+
+CASES = catalogue.load()
+BY_ID = {case.id: case for case in CASES}
+RATE_LIMIT, RATE_WINDOW = 400, 10
+pytestmark = [
+    pytest.mark.skipif(not CASES, reason=f"NO CATALOGUE OF BAD INPUTS at {catalogue.path()}"),
+    pytest.mark.xdist_group("badinputs"),
+]
+
+
+class Stage:
+    """A live server, the world in its database, and what was run."""
+
+    def __init__(self, server: processes.HttpProcess) -> None:
+        self.server = server
+        self.world = world.World(server.url)
+        self.filler = Filler(self.world.values(), server.url)
+        self.done: set[str] = set()
+
+    def run(self, case: Case) -> checks.Run:
+        """Send ``case``, after those it names."""
+        for other in case.after:
+            if other not in self.done:
+                self.run(BY_ID[other])
+        self.done.add(case.id)
+        if case.area == "admin-login":
+            AccessAttempt.objects.all().delete()  # the case before may have locked us out
+        before, events = world.snapshot(), _events()
+        answers = self._send(case)
+        run = checks.Run(
+            case, answers, self.world, before, world.snapshot(), events, self.server.output()
+        )
+        waits = [int(answer.header("Retry-After") or 0) for answer in answers]
+        if max(waits) and case.area != "admin-login":
+            time.sleep(waits[-1] + 0.5)  # the next case finds its buckets full again
+        return run
+
+    def _send(self, case: Case) -> list[Answer]:
+        url = self.server.url
+        if case.parallel:
+            with ThreadPoolExecutor(case.parallel) as pool:
+                fixed = Filler(self.filler.values, url)
+                fixed.t0 = self.filler.t0
+                once = fixed.fill(case.body)
+                same = Case(**{**_fields(case), "body": once})
+                return list(pool.map(lambda _: send(url, same, self.filler), range(case.parallel)))
+        times = _times(case.repeat)
+        return [send(url, case, self.filler) for _ in range(times)]
+
+
+def _fields(case: Case) -> dict[str, Any]:
+    return {name: getattr(case, name) for name in Case.__slots__}
+
+
+def _events() -> int:
+    from ledger.models import Event
+
+    return Event.objects.count()
+
+
+def _times(repeat: Any) -> int:
+    if isinstance(repeat, int):
+        return repeat
+    match = re.fullmatch(r"([A-Z_]+)([-+][0-9]+)?", repeat)
+    assert match, repeat
+    known = {"TENANT_RATE_LIMIT": RATE_LIMIT}
+    return known.get(match[1], getattr(settings, match[1], 0)) + int(match[2] or 0)
+
+
+@pytest.fixture(scope="module")
+def stage(
+    django_db_setup: None, django_db_blocker: Any, cluster: Any, tmp_path_factory: Any
+) -> Iterator[Stage]:
+    from tests.conftest import RUN
+
+    folder: Path = tmp_path_factory.mktemp("badinputs")
+    server = processes.HttpProcess(
+        processes.granian,
+        folder / "web.log",
+        health="/health/live",
+        env={
+            "TENANT_RATE_LIMIT": str(RATE_LIMIT),
+            "TENANT_RATE_LIMIT_WINDOW": str(RATE_WINDOW),
+            "LOG_LEVEL": "DEBUG",
+            "GRANIAN_HTTP1_HEADER_READ_TIMEOUT": "5000",
+        },
+    )
+    with django_db_blocker.unblock():
+        server.start()
+        try:
+            yield Stage(server)
+        finally:
+            server.stop(patience_s=3)
+            from django.db import connections
+
+            connections.close_all()
+            cluster.reset(RUN.database)
+
+
+def _is_built(case: Case) -> bool:
+    path = case.path.split("?")[0]
+    if ".." in path or 404 in case.expect_status or case.path.startswith("/admin/login"):
+        return True
+    path = re.sub(r"\{\{[^}]*\}\}", "x", path)
+    return any(_resolves(form) for form in {path, path.rstrip("/")})
+
+
+def _resolves(path: str) -> bool:
+    try:
+        match = resolve(path)
+    except Resolver404:
+        return False
+    return "catch_all" not in getattr(match.func, "__name__", "")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bad_input(stage: Stage, case: Case, record_property: Any) -> None:
+    if not _is_built(case):
+        pytest.skip(f"not built: {case.method} {case.path.split('?')[0]}")
+    try:
+        run = stage.run(case)
+    except NotBuilt as missing:
+        pytest.skip(f"not built: {missing}")
+    wrong, unknown = checks.verify(run)
+    if unknown:
+        record_property("unchecked", ",".join(unknown))
+    assert not wrong, f"{case.note}\n" + "\n".join(wrong)
+
+
+def test_the_server_is_well_afterwards(stage: Stage) -> None:
+    assert stage.world.control()
+    assert stage.world.control(key="KEY_B")
+    assert "request.failed" not in stage.server.output()
