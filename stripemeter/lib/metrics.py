@@ -83,6 +83,14 @@ def at_scrape(
         gauge.sources.append(source)
 
 
+adjustments_created = Counter("adjustments_created_total", "Adjustments asked for.", ["reason"])
+adjustments_approved = Counter(
+    "adjustments_approved_total", "Adjustments that took effect.", ["reason"]
+)
+adjustments_reverted = Counter(
+    "adjustments_reverted_total", "Adjustments undone by a counter-entry.", ["reason"]
+)
+
 _known: dict[str, set[str]] = {}
 _known_lock = threading.Lock()
 
