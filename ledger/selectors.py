@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet, TextField
+from django.db.models import Count, F, Q, QuerySet, TextField
 from django.db.models.expressions import OrderBy
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, TruncMinute
 
-from ledger.models import Event, Metric
+from ledger.models import Event, EventConflict, Metric, PendingBatch
 
 #: Counting stops here: the exact number of a longer list is worth no full scan.
 COUNT_MAX = 100_000
@@ -122,3 +122,52 @@ def list_events(
         ListedEvent(row[0], row[1], names[row[2]], *row[3:])
         for row in rows[offset : offset + limit]
     ]
+
+
+def arrivals_per_minute(*, tenant_id: int, since: datetime) -> dict[datetime, int]:
+    """Events stored since then, by the minute they were stored in."""
+    rows = (
+        Event.objects.filter(tenant_id=tenant_id, recorded_at__gte=since)
+        .values_list(TruncMinute("recorded_at"))
+        .annotate(events=Count("key"))
+    )
+    return dict(rows)
+
+
+def open_conflicts(tenant_id: int) -> int:
+    """Conflicts that no operator has settled."""
+    return EventConflict.objects.filter(tenant_id=tenant_id, resolved_at__isnull=True).count()
+
+
+def conflicts_of(*, tenant_id: int, key: UUID) -> list[EventConflict]:
+    """What was refused under the key, newest first, at most 100."""
+    found = EventConflict.objects.filter(tenant_id=tenant_id, key=key)
+    return list(found.order_by("-recorded_at")[:100])
+
+
+@dataclass(frozen=True, slots=True)
+class EventStory:
+    """One event with everything the ledger knows of it."""
+
+    event: ListedEvent
+    batch_id: int
+    fingerprint: UUID
+    pending: bool
+
+
+def find_event(*, tenant_id: int, key: UUID) -> EventStory | None:
+    """The event of that key, or None."""
+    names = metric_names(tenant_id)
+    row: Any = (
+        Event.objects.filter(tenant_id=tenant_id, key=key)
+        .annotate(meta_text=Cast("meta", TextField()))
+        .first()
+    )
+    if row is None:
+        return None
+    listed = ListedEvent(
+        row.key, row.key_text, names[row.metric_id], row.customer_ref, row.resource_id,
+        row.quantity, row.ts, row.recorded_at, row.source, row.meta_text,
+    )  # fmt: skip
+    pending = PendingBatch.objects.filter(batch_id=row.batch_id).exists()
+    return EventStory(listed, row.batch_id, row.fingerprint, pending)

@@ -15,6 +15,8 @@ urlpatterns = [
     path("docs/", apidocs.docs),
     path("docs/json", apidocs.docs_json, name="docs-json"),
     path("", include("stripemeter.tenancy.urls")),
+    # Operator pages come first; what they do not know is Django's admin.
+    path("admin/", include("stripemeter.ops.urls")),
     path("admin/", admin.site.urls),
     path("", include("ledger.urls")),
     path("", include("counters.urls")),

@@ -1,0 +1,134 @@
+"""Operator pages of the ledger: the ingest panel and the events explorer."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from ledger import selectors
+from ledger.models import Metric
+from ledger.wire import SOURCES
+from stripemeter.lib import clock, cursors
+from stripemeter.lib.charts import bars
+from stripemeter.lib.errors import InvalidRequest
+from stripemeter.lib.instants import InvalidInstant, parse_instant, rfc3339
+from stripemeter.lib.panels import render_panel
+from stripemeter.tenancy.operators import operator_page
+
+PAGE_ROWS = 50
+
+
+@require_GET
+@operator_page()
+def ingest_panel(request: Any) -> HttpResponse:
+    """Events stored in the last hour, and what needs a look."""
+    now = clock.now()
+    tenant_id = request.operator.tenant.pk
+    minutes = selectors.arrivals_per_minute(tenant_id=tenant_id, since=now - timedelta(hours=1))
+    first = (now - timedelta(minutes=59)).replace(second=0, microsecond=0)
+    series = [first + timedelta(minutes=minute) for minute in range(60)]
+    chart = bars(
+        [(f"{at:%H:%M} UTC: {minutes.get(at, 0)}", minutes.get(at, 0)) for at in series],
+        label="Events stored per minute, last hour",
+    )
+    context = {
+        "hour": sum(minutes.values()),
+        "last_minute": minutes.get(series[-2], 0),
+        "chart": chart,
+        "conflicts": selectors.open_conflicts(tenant_id),
+        "unconfigured": Metric.objects.filter(tenant_id=tenant_id, configured=False).count(),
+    }
+    return render_panel(request, "ledger/_ingest_panel.html", context)
+
+
+@require_GET
+@operator_page()
+def events(request: Any) -> HttpResponse:
+    """The events explorer: filters, newest first, keyset pages."""
+    tenant = request.operator.tenant
+    form = {
+        name: request.GET.get(name, "").strip()
+        for name in ("metric", "customerRef", "source", "from", "to", "q")
+    }
+    wanted, problem = _wanted(tenant.pk, form)
+    after = None
+    try:
+        if request.GET.get("cursor"):
+            ts, key = cursors.decode(
+                request.GET["cursor"], tenant_key=tenant.key, listing="ops", filters=form
+            )
+            after = (parse_instant(ts), UUID(key))
+    except InvalidRequest:
+        problem = "This page link has expired; the list starts anew."
+    found = selectors.list_events(wanted, limit=PAGE_ROWS + 1, after=after)
+    following = None
+    if len(found) > PAGE_ROWS:
+        found = found[:PAGE_ROWS]
+        position = [rfc3339(found[-1].ts), str(found[-1].key)]
+        following = cursors.encode(position, tenant_key=tenant.key, listing="ops", filters=form)
+    context = {
+        "title": "Events",
+        "form": form,
+        "problem": problem,
+        "events": found,
+        "following": following,
+        "first_page": after is None,
+        "filtered": any(form.values()),
+        "metrics": sorted(selectors.metric_names(tenant.pk).values()),
+        "sources": sorted(SOURCES),
+    }
+    template = "ledger/_event_table.html" if request.htmx else "ledger/events.html"
+    return render(request, template, context)
+
+
+def _wanted(tenant_id: int, form: dict[str, str]) -> tuple[selectors.EventFilter, str | None]:
+    problem = None
+    times: dict[str, datetime | None] = {}
+    for name in ("from", "to"):
+        times[name] = None
+        if form[name]:
+            try:
+                times[name] = _moment(form[name])
+            except InvalidInstant as error:
+                problem = f"{name.capitalize()}: {error}"
+    metric_id = None
+    if form["metric"]:
+        metric = Metric.objects.filter(tenant_id=tenant_id, name=form["metric"]).first()
+        metric_id = metric.pk if metric else 0
+    wanted = selectors.EventFilter(
+        tenant_id=tenant_id,
+        metric_id=metric_id,
+        customer_ref=form["customerRef"] or None,
+        source=form["source"] or None,
+        start=times["from"],
+        end=times["to"],
+    )
+    return wanted, problem
+
+
+def _moment(written: str) -> datetime:
+    """An instant in RFC 3339, or what a browser's date and time field gives (read as UTC)."""
+    try:
+        naive = datetime.strptime(written, "%Y-%m-%dT%H:%M")  # noqa: DTZ007  UTC is set below
+        return naive.replace(tzinfo=UTC)
+    except ValueError:
+        return parse_instant(written)
+
+
+@require_GET
+@operator_page()
+def event(request: Any, key: UUID) -> HttpResponse:
+    """One event's facts, with what was refused under its key."""
+    tenant = request.operator.tenant
+    found = selectors.find_event(tenant_id=tenant.pk, key=key)
+    if found is None:
+        raise Http404
+    context = {
+        "title": "Event",
+        "event": found,
+        "conflicts": selectors.conflicts_of(tenant_id=tenant.pk, key=key),
+    }
+    return render(request, "ledger/event.html", context)
