@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from math import inf
 from typing import Any, Final
 
 from billing.pricing.compat import COMPAT_EXPONENT
@@ -125,12 +126,18 @@ def _config_tier(value: object, path: str, exponent: int) -> Tier:
     unit, flat = fields.amount("unit_price"), fields.amount("flat_price")
     if unit is None and flat is None:
         raise MissingField("is required", path=fields.path_of("unit_price"))
-    up_to = fields.get("up_to")
     return Tier(
-        up_to=None if up_to in (None, "inf") else not_negative(up_to, fields.path_of("up_to")),
+        up_to=_bound(fields.get("up_to"), fields.path_of("up_to")),
         unit_amount=scale(unit or ZERO, exponent),
         flat_amount=scale(flat or ZERO, exponent),
     )
+
+
+def _bound(value: object, path: str) -> Decimal | None:
+    """A tier's end; null, `inf` and an infinite number all mean that it has none."""
+    if value is None or value == "inf" or (isinstance(value, float) and value == inf):
+        return None
+    return not_negative(value, path)
 
 
 def _transform(fields: Fields, model: Model, rules: RuleSet) -> TransformQuantity | None:
@@ -152,13 +159,19 @@ def _transform(fields: Fields, model: Model, rules: RuleSet) -> TransformQuantit
 # -- Stripe's Price object -------------------------------------------------------------------
 
 
-def price_from_stripe(price: Mapping[str, Any], *, currency: str | None = None) -> Price:
-    """A Price from Stripe's Price object (as a mapping), in its own or an optional currency.
+def price_from_stripe(price: Any, *, currency: str | None = None) -> Price:
+    """A Price from Stripe's Price object, in its own currency or one of its options.
+
+    Takes a mapping, or the SDK's object (which is none: it has `to_dict`).
 
     The object must be retrieved with `expand=["tiers", "currency_options.<cur>.tiers"]`: Stripe
     leaves both out otherwise (stripe API specification), which raises MissingTiers here rather
     than pricing at nothing.
     """
+    if not isinstance(price, Mapping):
+        if not hasattr(price, "to_dict"):
+            raise InvalidField("must be a Stripe Price object")
+        price = price.to_dict()
     own = currency_code(price.get("currency"))
     wanted = own if currency is None else currency_code(currency)
     amounts = price if wanted == own else _currency_option(price, wanted)
@@ -211,8 +224,7 @@ def _stripe_tiers(amounts: Mapping[str, Any]) -> tuple[Tier, ...]:
         flat = _stripe_amount(tier, "flat_amount", path)
         if unit is None and flat is None:
             raise MissingField("needs a unit amount or a flat amount", path=path)
-        up_to = tier.get("up_to")
-        bound = None if up_to in (None, "inf") else not_negative(up_to, f"{path}.up_to")
+        bound = _bound(tier.get("up_to"), f"{path}.up_to")
         read.append(Tier(up_to=bound, unit_amount=unit or ZERO, flat_amount=flat or ZERO))
     return tuple(read)
 

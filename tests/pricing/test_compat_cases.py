@@ -133,6 +133,12 @@ def test_volume_above_a_finite_last_tier_uses_the_last_price() -> None:
     assert simulate(config, 200).total == 400
 
 
+@pytest.mark.parametrize("end", [None, "inf", float("inf")])
+def test_an_open_tier_may_be_written_in_three_ways(end: object) -> None:
+    config = {"model": "tiered", "currency": "USD", "tiers": [{"upTo": end, "unitPrice": 1}]}
+    assert simulate(config, 5).total == 5
+
+
 def test_flat_prices_count_only_in_graduated() -> None:
     for model, total in (("tiered", 10), ("volume", 10), ("graduated", 17)):
         tier = {"upTo": None, "unitPrice": 1, "flatPrice": 7}

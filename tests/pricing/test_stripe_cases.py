@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import stripe
 
-from billing.pricing import Price, RuleSet, Tier, price_from_stripe, rate
+from billing.pricing import InvalidField, Price, RuleSet, Tier, price_from_stripe, rate
 
 SIMPLE = [(5, 700, 0), (10, 650, 0), ("inf", 600, 0)]
 FLAT = [(5, 500, 1000), (10, 400, 2000), (15, 300, 3000), (20, 200, 4000), ("inf", 100, 5000)]
@@ -114,6 +115,13 @@ def test_a_currency_option_may_have_its_own_tiers() -> None:
         tiers=(Tier(None, Decimal("1.5"), Decimal(0)),),
         price_id="price_1",
     )
+
+
+def test_the_sdks_own_object_is_taken_as_well() -> None:
+    price = stripe.Price.construct_from(tiered("graduated", SIMPLE), "sk_test_x")
+    assert rate(price_from_stripe(price), Decimal(6), RuleSet.STRIPE).amount == 4150
+    with pytest.raises(InvalidField):
+        price_from_stripe("price_1")
 
 
 def test_fractions_between_tiers_are_priced_continuously() -> None:
