@@ -26,6 +26,10 @@ app.conf.beat_schedule = {
     },
     # Summaries lag by minutes, so looking unknown outcomes up more often tells nothing new.
     "billing-settle": {"task": "billing.settle_pushes", "schedule": 300.0},
+    # Runs are queued rows: a tick finds them when the message of the request was lost.
+    "reconciliation-tick": {"task": "reconciliation.tick", "schedule": 15.0},
+    # Looks for tenants whose last run is older than RECONCILIATION_INTERVAL_SECONDS.
+    "reconciliation-schedule": {"task": "reconciliation.schedule", "schedule": 60.0},
     # Readiness calls workers dead after 30 s without this; a stale tick proves nothing.
     "worker-heartbeat": {
         "task": "shell.beat_heart",

@@ -243,6 +243,8 @@ LATE_EVENT_WINDOW_HOURS = env_int("LATE_EVENT_WINDOW_HOURS", 48, high=24 * 34)
 FUTURE_TOLERANCE_SECONDS = env_int("FUTURE_TOLERANCE_SECONDS", 3_600)
 PUSH_INTERVAL_SECONDS = env_int("PUSH_INTERVAL_SECONDS", 60, low=1)
 RECONCILIATION_INTERVAL_SECONDS = env_int("RECONCILIATION_INTERVAL_SECONDS", 3_600, low=1)
+#: Stripe's summaries lag behind what it took: younger pushes may be missing there.
+RECONCILIATION_SETTLING_SECONDS = env_int("RECONCILIATION_SETTLING_SECONDS", 900)
 
 # --- Stripe ----------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env_str("STRIPE_SECRET_KEY")
@@ -256,6 +258,10 @@ _real_stripe = STRIPE_API_BASE == "https://api.stripe.com"
 #: connected accounts), a little below the 25/s of its test side. A sandbox has no limit.
 STRIPE_PUSH_RATE_LIVE = env_int("STRIPE_PUSH_RATE_LIVE", 500 if _real_stripe else 5_000, low=1)
 STRIPE_PUSH_RATE_TEST = env_int("STRIPE_PUSH_RATE_TEST", 20 if _real_stripe else 5_000, low=1)
+#: Stripe rations reads: 25 a second and endpoint, 10,000 a month at least. 0: no limit.
+STRIPE_READS_PER_SECOND = env_int("STRIPE_READS_PER_SECOND", 25 if _real_stripe else 0)
+STRIPE_READS_PER_MONTH = env_int("STRIPE_READS_PER_MONTH", 10_000 if _real_stripe else 0)
+STRIPE_READ_THREADS = env_int("STRIPE_READ_THREADS", 8, low=1, high=64)
 #: Calls under way at once in one worker process.
 STRIPE_PUSH_THREADS = env_int("STRIPE_PUSH_THREADS", 16, low=1, high=64)
 STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")

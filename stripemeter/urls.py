@@ -21,4 +21,5 @@ urlpatterns = [
     path("", include("ledger.urls")),
     path("", include("counters.urls")),
     path("", include("billing.urls")),
+    path("", include("reconciliation.urls")),
 ]

@@ -1,0 +1,140 @@
+"""What reconciliation reads back: meters by name, usage by hour, lines of final invoices."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from billing.stripe.client import client_for, options_for
+from billing.stripe.errors import all_rows
+
+PAGE_ROWS = 100
+PAGES_MAX = 20
+FINAL_STATUSES = frozenset({"open", "paid", "uncollectible"})
+
+
+@dataclass(frozen=True, slots=True)
+class MetersOfName:
+    """The meters that an event name has had: the active one, and former ones."""
+
+    active: str | None = None
+    former: tuple[str, ...] = ()
+
+    @property
+    def current(self) -> str | None:
+        """The meter that usage is read from: the active one, else the newest former one."""
+        return self.active or (self.former[0] if self.former else None)
+
+
+def meters_by_name(*, mode: str, account: str) -> dict[str, MetersOfName]:
+    """Every meter of the account by event name; two calls per hundred meters.
+
+    Raises `StripeUnavailable`, `StripeRefused`.
+    """
+    found: dict[str, MetersOfName] = {}
+    for status in ("active", "inactive"):
+        rows = all_rows(
+            client_for(mode).v1.billing.meters.list,
+            params={"status": status, "limit": PAGE_ROWS},
+            options=options_for(account),
+            pages_max=PAGES_MAX,
+        )
+        for row in sorted(rows, key=lambda meter: -int(meter["created"])):
+            known = found.get(row["event_name"], MetersOfName())
+            if status == "active":
+                found[row["event_name"]] = MetersOfName(row["id"], known.former)
+            else:
+                found[row["event_name"]] = MetersOfName(known.active, (*known.former, row["id"]))
+    return found
+
+
+def read_hours(
+    *, mode: str, account: str, meter_id: str, customer: str, start: datetime, end: datetime
+) -> dict[datetime, Decimal]:
+    """What Stripe has summed per UTC hour of [start, end), both on whole hours.
+
+    Raises `StripeUnavailable`, `StripeRefused`.
+    """
+    rows = all_rows(
+        client_for(mode).v1.billing.meters.event_summaries.list,
+        meter_id,
+        params={
+            "customer": customer,
+            "start_time": int(start.timestamp()),
+            "end_time": int(end.timestamp()),
+            "value_grouping_window": "hour",
+            "limit": PAGE_ROWS,
+        },
+        options=options_for(account),
+        pages_max=PAGES_MAX,
+    )
+    return {
+        datetime.fromtimestamp(row["start_time"], UTC): Decimal(str(row["aggregated_value"]))
+        for row in rows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    """One line of a finalised invoice."""
+
+    invoice_id: str
+    line_id: str
+    price_id: str
+    subscription_item_id: str
+    quantity: Decimal
+    start: datetime
+    end: datetime
+    finalized_at: datetime
+
+
+@dataclass(slots=True)
+class Invoices:
+    """The final lines of one customer, and whether a draft is still open."""
+
+    lines: list[InvoiceLine] = field(default_factory=list)
+    has_draft: bool = False
+
+
+def invoices_of(*, mode: str, account: str, customer: str, since: datetime) -> Invoices:
+    """Lines of the customer's invoices created from ``since`` on.
+
+    Raises `StripeUnavailable`, `StripeRefused`.
+    """
+    rows = all_rows(
+        client_for(mode).v1.invoices.list,
+        params={
+            "customer": customer,
+            "created": {"gte": int(since.timestamp())},
+            "limit": PAGE_ROWS,
+        },
+        options=options_for(account),
+        pages_max=PAGES_MAX,
+    )
+    found = Invoices()
+    for invoice in rows:
+        found.has_draft = found.has_draft or invoice.get("status") == "draft"
+        finalized = (invoice.get("status_transitions") or {}).get("finalized_at")
+        if invoice.get("status") not in FINAL_STATUSES or not finalized:
+            continue
+        for line in (invoice.get("lines") or {}).get("data", []):
+            found.lines.append(_line(str(invoice["id"]), line, int(finalized)))
+    return found
+
+
+def _line(invoice_id: str, line: dict[str, Any], finalized: int) -> InvoiceLine:
+    price = ((line.get("pricing") or {}).get("price_details") or {}).get("price") or ""
+    parent = (line.get("parent") or {}).get("subscription_item_details") or {}
+    quantity = line.get("quantity_decimal")
+    if quantity is None:
+        quantity = line.get("quantity") or 0
+    return InvoiceLine(
+        invoice_id=invoice_id,
+        line_id=str(line["id"]),
+        price_id=price if isinstance(price, str) else str(price.get("id", "")),
+        subscription_item_id=str(parent.get("subscription_item") or ""),
+        quantity=Decimal(str(quantity)),
+        start=datetime.fromtimestamp(line["period"]["start"], UTC),
+        end=datetime.fromtimestamp(line["period"]["end"], UTC),
+        finalized_at=datetime.fromtimestamp(finalized, UTC),
+    )

@@ -1,0 +1,1 @@
+"""Every read of reconciliation that spans rows."""

@@ -1,0 +1,342 @@
+"""What the latest runs said: lines by period, sums by metric, findings."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, LiteralString
+from uuid import UUID
+
+from django.db import connection
+
+from counters.models import Adjustment
+from ledger.models import Metric
+from reconciliation.models import Finding, Run
+from stripemeter.lib import strictjson
+from stripemeter.lib.instants import InvalidInstant, parse_date
+from stripemeter.lib.periods import Period, utc_month
+
+PAGE_ROWS = 1_000
+ZERO = Decimal(0)
+
+
+def month_of(text: str) -> Period:
+    """The UTC month of ``YYYY-MM`` (or of the day ``YYYY-MM-DD``). Raises `InvalidInstant`."""
+    day = parse_date(text if len(text) > 7 else f"{text}-01")
+    if not 2000 <= day.year <= 9000:
+        raise InvalidInstant("is out of range")
+    return utc_month(datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The newest line of one cursor, in units of the metric."""
+
+    id: UUID
+    mapping_id: UUID
+    metric: str
+    customer_ref: str
+    period_start: datetime
+    mode: str
+    subscription_item: str
+    checked_at: datetime
+    unit_factor: Decimal
+    counter: Decimal
+    ledger: Decimal
+    acknowledged: Decimal
+    stripe: Decimal | None
+    verdict: str
+    causes: list[dict[str, Any]]
+    undecided: bool
+    critical: bool
+
+    @property
+    def local_total(self) -> Decimal:
+        """What we bill."""
+        return self.counter
+
+    @property
+    def stripe_total(self) -> Decimal:
+        """What Stripe has; what it acknowledged where it could not be read."""
+        known = self.acknowledged if self.stripe is None else self.stripe
+        return known * self.unit_factor
+
+    @property
+    def diff(self) -> Decimal:
+        """Ours minus Stripe's."""
+        return self.local_total - self.stripe_total
+
+    @property
+    def status(self) -> str:
+        """``investigate`` while a difference waits for a person, ``resolved`` once decided."""
+        if self.verdict != "drift":
+            return "ok"
+        return "investigate" if self.undecided else "resolved"
+
+
+_LATEST: LiteralString = """
+SELECT l.id, l.mapping_id, t.name, l.customer_ref, l.period_start, l.mode,
+       coalesce(CASE l.mode WHEN 'live' THEN m.subscription_item_id
+                ELSE m.shadow_subscription_item_id END, ''),
+       l.checked_at, l.unit_factor, l.counter, l.ledger, l.acknowledged, l.stripe, l.status,
+       l.causes,
+       EXISTS (SELECT FROM reconciliation_finding f
+           WHERE (f.tenant_id, f.mapping_id, f.customer_ref, f.period_start, f.mode)
+               = (l.tenant_id, l.mapping_id, l.customer_ref, l.period_start, l.mode)
+             AND f.closed_at IS NULL AND f.state = 'open'),
+       EXISTS (SELECT FROM reconciliation_finding f
+           WHERE (f.tenant_id, f.mapping_id, f.customer_ref, f.period_start, f.mode)
+               = (l.tenant_id, l.mapping_id, l.customer_ref, l.period_start, l.mode)
+             AND f.closed_at IS NULL AND f.severity = 'critical')
+FROM (
+    SELECT DISTINCT ON (tenant_id, period_start, mapping_id, customer_ref, mode) *
+    FROM reconciliation_reportline
+    WHERE tenant_id = %(tenant)s AND period_start >= %(start)s AND period_start < %(end)s
+      AND (%(mode)s::text IS NULL OR mode = %(mode)s)
+      AND (%(metric)s::int IS NULL OR metric_id = %(metric)s)
+      AND (%(customer)s::text IS NULL OR customer_ref = %(customer)s)
+    ORDER BY tenant_id, period_start, mapping_id, customer_ref, mode, checked_at DESC,
+             run_id DESC
+) l
+JOIN billing_pricemapping m ON m.id = l.mapping_id
+JOIN ledger_metric t ON t.id = l.metric_id
+WHERE %(after_mapping)s::uuid IS NULL
+   OR (l.period_start, l.mapping_id, l.customer_ref, l.mode)
+      > (%(after_period)s, %(after_mapping)s, %(after_customer)s::text COLLATE "C",
+         %(after_mode)s::text)
+ORDER BY l.period_start, l.mapping_id, l.customer_ref, l.mode LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which lines."""
+
+    tenant_id: int
+    period: Period
+    mode: str | None = "live"
+    metric_id: int | None = None
+    customer_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page ends."""
+
+    period_start: datetime
+    mapping_id: UUID
+    customer_ref: str
+    mode: str
+
+    @classmethod
+    def of(cls, row: Row) -> "Position":
+        """The position of a row."""
+        return cls(row.period_start, row.mapping_id, row.customer_ref, row.mode)
+
+    def written(self) -> list[str]:
+        """The position as a cursor holds it."""
+        period = self.period_start.isoformat()
+        return [period, str(self.mapping_id), self.customer_ref, self.mode]
+
+    @classmethod
+    def read(cls, values: list[str]) -> "Position":
+        """The position that `written` wrote."""
+        period, mapping, customer, mode = values
+        return cls(datetime.fromisoformat(period), UUID(mapping), customer, mode)
+
+
+def rows(filters: Filter, *, after: Position | None = None, limit: int = PAGE_ROWS) -> list[Row]:
+    """A page of newest lines in a fixed order."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _LATEST,
+            {
+                "tenant": filters.tenant_id,
+                "start": filters.period.start,
+                "end": filters.period.end,
+                "mode": filters.mode,
+                "metric": filters.metric_id,
+                "customer": filters.customer_ref,
+                "after_period": after.period_start if after else None,
+                "after_mapping": after.mapping_id if after else None,
+                "after_customer": after.customer_ref if after else None,
+                "after_mode": after.mode if after else None,
+                "limit": limit,
+            },
+        )
+        found = cursor.fetchall()
+    return [_row(list(values)) for values in found]
+
+
+def _row(values: list[Any]) -> Row:
+    values[14] = _json(values[14])
+    return Row(*values)
+
+
+def _json(value: Any) -> list[dict[str, Any]]:
+    known: list[dict[str, Any]] = strictjson.loads(value) if isinstance(value, str) else value
+    return known
+
+
+def all_rows(filters: Filter) -> Iterator[Row]:
+    """Every newest line, page by page."""
+    after: Position | None = None
+    while True:
+        page = rows(filters, after=after)
+        yield from page
+        if len(page) < PAGE_ROWS:
+            return
+        after = Position.of(page[-1])
+
+
+@dataclass(slots=True)
+class Sums:
+    """Lines added up. ``drift`` adds sizes, so that a surplus never hides a lack."""
+
+    local: Decimal = ZERO
+    stripe: Decimal = ZERO
+    drift: Decimal = ZERO
+    items: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count one line."""
+        self.local += row.local_total
+        self.stripe += row.stripe_total
+        self.drift += abs(row.diff)
+        self.items += 1
+
+    @property
+    def percent(self) -> Decimal:
+        """Drift in percent of the larger side, six decimals."""
+        return percent(self.drift, self.local, self.stripe)
+
+
+def percent(drift: Decimal, local: Decimal, stripe: Decimal) -> Decimal:
+    """``drift`` in percent of the larger of both, six decimals; zero if there is no drift."""
+    larger = max(abs(local), abs(stripe))
+    if not drift or not larger:
+        return ZERO if not drift else Decimal(100)
+    return (abs(drift) * 100 / larger).quantize(Decimal("0.000001"))
+
+
+@dataclass(slots=True)
+class Summary:
+    """Sums per metric and overall."""
+
+    per_metric: dict[str, Sums] = field(default_factory=dict)
+    overall: Sums = field(default_factory=Sums)
+
+
+def summary(filters: Filter) -> Summary:
+    """Every newest line, added up by metric."""
+    found = Summary()
+    for row in all_rows(filters):
+        found.per_metric.setdefault(row.metric, Sums()).add(row)
+        found.overall.add(row)
+    found.per_metric = dict(sorted(found.per_metric.items()))
+    return found
+
+
+def counts(filters: Filter) -> dict[str, Any]:
+    """How many cursors are in which state, and the largest difference."""
+    found: dict[str, Any] = {"total": 0, "ok": 0, "investigating": 0, "resolved": 0}
+    largest = ZERO
+    names = {"ok": "ok", "investigate": "investigating", "resolved": "resolved"}
+    for row in all_rows(filters):
+        found["total"] += 1
+        found[names[row.status]] += 1
+        largest = max(largest, abs(row.diff))
+    return {**found, "maxDiff": largest}
+
+
+def pending_adjustments(tenant_id: int, period: Period) -> list[Adjustment]:
+    """Adjustments of the period that wait for a person, at most a page."""
+    return list(
+        Adjustment.objects.filter(
+            tenant_id=tenant_id,
+            status="pending",
+            period_start__gte=period.start,
+            period_start__lt=period.end,
+        )
+        .select_related("metric")
+        .order_by("created_at", "pk")[:PAGE_ROWS]
+    )
+
+
+_EVENTS: LiteralString = """
+SELECT coalesce(sum(c.event_count), 0), max(c.watermark),
+       (SELECT count(*) FROM counters_lateevent l JOIN counters_adjustment j
+            ON j.id = l.adjustment_id
+        WHERE j.tenant_id = %(tenant)s AND j.metric_id = %(metric)s
+          AND j.period_start >= %(start)s AND j.period_start < %(end)s
+          AND (%(customer)s::text IS NULL OR j.customer_ref = %(customer)s))
+FROM counters_counter c
+WHERE c.tenant_id = %(tenant)s AND c.metric_id = %(metric)s
+  AND c.period_start >= %(start)s AND c.period_start < %(end)s
+  AND (%(customer)s::text IS NULL OR c.customer_ref = %(customer)s)
+"""
+
+
+def events_of(filters: Filter) -> tuple[int, datetime | None, int]:
+    """Events in the counters, the newest event time, and how many were late."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _EVENTS,
+            {
+                "tenant": filters.tenant_id,
+                "metric": filters.metric_id,
+                "customer": filters.customer_ref,
+                "start": filters.period.start,
+                "end": filters.period.end,
+            },
+        )
+        total, newest, late = cursor.fetchone()
+    return int(total), newest, int(late)
+
+
+def run_of(*, tenant_id: int, run_id: UUID) -> Run | None:
+    """A run of the tenant."""
+    return Run.objects.filter(tenant_id=tenant_id, pk=run_id).first()
+
+
+def latest_runs(*, tenant_id: int, limit: int) -> list[Run]:
+    """The newest runs of the tenant."""
+    return list(Run.objects.filter(tenant_id=tenant_id).order_by("-requested_at", "-pk")[:limit])
+
+
+def findings(
+    *,
+    tenant_id: int,
+    limit: int,
+    before: UUID | None = None,
+    states: tuple[str, ...] = (),
+    cause: str | None = None,
+    severity: str | None = None,
+    customer_ref: str | None = None,
+    period: Period | None = None,
+    active: bool | None = None,
+) -> list[Finding]:
+    """A page of findings, newest first."""
+    found = Finding.objects.filter(tenant_id=tenant_id)
+    if states:
+        found = found.filter(state__in=states)
+    for name, value in (("cause", cause), ("severity", severity), ("customer_ref", customer_ref)):
+        if value:
+            found = found.filter(**{name: value})
+    if period is not None:
+        found = found.filter(period_start__gte=period.start, period_start__lt=period.end)
+    if active is not None:
+        found = found.filter(closed_at__isnull=active)
+    if before is not None:
+        found = found.filter(pk__lt=before)
+    return list(found.order_by("-pk")[:limit])
+
+
+def finding(*, tenant_id: int, finding_id: UUID) -> Finding | None:
+    """One finding of the tenant."""
+    return Finding.objects.filter(tenant_id=tenant_id, pk=finding_id).first()
+
+
+def metric_names(tenant_id: int) -> dict[int, str]:
+    """Names of the tenant's metrics by id."""
+    return dict(Metric.objects.filter(tenant_id=tenant_id).values_list("pk", "name"))

@@ -1,0 +1,1 @@
+"""Every write of reconciliation: runs, findings, plans, closes, exports."""
