@@ -25,14 +25,14 @@ CREATE TABLE IF NOT EXISTS objects (
     doc TEXT NOT NULL, PRIMARY KEY (world, kind, id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meter_events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, world TEXT NOT NULL, meter TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY, world TEXT NOT NULL, meter TEXT NOT NULL,
     customer TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, identifier TEXT NOT NULL,
     received REAL NOT NULL, visible REAL NOT NULL, state TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS meter_events_read ON meter_events (world, meter, customer, ts);
 CREATE INDEX IF NOT EXISTS meter_events_identifier ON meter_events (world, identifier);
 CREATE TABLE IF NOT EXISTS journal (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, world TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY, at REAL NOT NULL, world TEXT NOT NULL,
     outcome TEXT NOT NULL, event_name TEXT NOT NULL, meter TEXT NOT NULL, customer TEXT NOT NULL,
     identifier TEXT NOT NULL, value TEXT NOT NULL, timestamp INTEGER NOT NULL,
     idempotency_key TEXT NOT NULL, request TEXT NOT NULL
