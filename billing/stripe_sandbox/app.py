@@ -124,7 +124,7 @@ class Application:
         except Exception:
             traceback.print_exc()
             self.sandbox.stats["errors.internal"] += 1
-            reply = _failed(request, server_error(stored=False), request_id)
+            reply = _failed(request, server_error(), request_id)
         self.sandbox.stats[f"status.{reply.status}"] += 1
         reply.headers.setdefault("Request-Id", request_id)
         version = request.headers.get("stripe-version", API_VERSION)
@@ -220,29 +220,26 @@ class Application:
             self._keys.discard(key)
 
     def _work(self, call: Call, handler: routing.Handler) -> Reply:
-        """Runs the handler and remembers its answer, in one transaction."""
+        """Runs the handler and remembers its answer, in one transaction.
+
+        A scripted 500 is remembered too, as Stripe remembers them (DOC).
+        """
         call.effects = self._pick(EFFECT_KINDS, call)
         headers = {"Idempotency-Key": call.idempotency_key} if call.idempotency_key else {}
-        if call.effect("error_500_before"):
-            return self._stored_500(call, headers)
-        if call.method == "GET":
+        if call.method == "GET" and not call.effects:
             return Reply(200, encode(handler(self.sandbox, call)), headers)
         with self.sandbox.store.transaction():
-            body = encode(handler(self.sandbox, call))
-            if not call.effect("error_500_after"):
-                gate.remember(self.sandbox, call, 200, body)
+            answer = None
+            if not call.effect("error_500_before"):
+                answer = handler(self.sandbox, call)
+            if answer is None or call.effect("error_500_after"):
+                failure = server_error()
+                reply = Reply(failure.status, encode(failure.body(call.request_id)), headers)
+            else:
+                reply = Reply(200, encode(answer), headers)
+            gate.remember(self.sandbox, call, reply.status, reply.body)
         self.deliverer.wake()
-        if call.effect("error_500_after"):
-            return self._stored_500(call, headers)
-        return Reply(200, body, headers)
-
-    def _stored_500(self, call: Call, headers: dict[str, str]) -> Reply:
-        """Returns a 500 and remembers it under the key, as Stripe does (DOC)."""
-        failure = server_error()
-        body = encode(failure.body(call.request_id))
-        with self.sandbox.store.transaction():
-            gate.remember(self.sandbox, call, failure.status, body)
-        return Reply(failure.status, body, headers)
+        return reply
 
     async def _script_answer(self, call: Call, reply: Reply) -> Reply:
         """Spoils an answer the way the script wants it, after the work was done."""

@@ -23,7 +23,6 @@ class Failure(Exception):
         param: str | None = None,
         headers: dict[str, str] | None = None,
         version: int = 1,
-        stored: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -33,8 +32,6 @@ class Failure(Exception):
         self.param = param
         self.headers = headers or {}
         self.version = version
-        self.stored = stored
-        """True when the answer is remembered under the Idempotency-Key, like a 500."""
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Returns the JSON body: `{"error": {...}}` with only the keys that are set."""
@@ -99,6 +96,6 @@ def rate_limited(reason: str | None) -> Failure:
     )
 
 
-def server_error(*, stored: bool = True) -> Failure:
-    """An HTTP 500 of Stripe's: stored under the Idempotency-Key once execution began."""
-    return Failure("An unknown error occurred", status=500, type="api_error", stored=stored)
+def server_error() -> Failure:
+    """An HTTP 500 of Stripe's: whether the call was applied is unknown to the caller."""
+    return Failure("An unknown error occurred", status=500, type="api_error")

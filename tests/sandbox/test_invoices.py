@@ -70,7 +70,8 @@ def test_the_draft_takes_usage_of_its_period_until_the_grace_ends(sandbox, clien
     assert (line.quantity, line.quantity_decimal, line.amount) == (13, 13, 91)
     assert (line.period.start, line.period.end) == (start, end)
     send(client, customer, "50", timestamp=end - 2)
-    assert client.v1.invoices.retrieve(draft.id).total == 91
+    after = client.v1.invoices.retrieve(draft.id)
+    assert (after.total, after.lines.data[0].quantity) == (91, 13)
 
 
 def test_usage_after_finalisation_is_on_no_invoice_but_stays_in_the_sums(sandbox, client, start):
@@ -208,6 +209,8 @@ FLAT_TIERS = [
         (TIERS, "graduated", 25, 15750),
         (FLAT_TIERS, "volume", 12, 6600),
         (FLAT_TIERS, "graduated", 12, 11100),
+        (FLAT_TIERS, "graduated", 5, 3500),
+        (FLAT_TIERS, "volume", 5, 3500),
         (FLAT_TIERS, "volume", 0, 1000),
         (FLAT_TIERS, "graduated", 0, 1000),
     ],
