@@ -182,3 +182,103 @@ class EventConflict(models.Model):
 
     def __str__(self) -> str:
         return f"conflict on {self.key}"
+
+
+class Operation(models.Model):
+    """Work too long for one request: a backfill or a large replay.
+
+    Everything needed to go on stands here and in its chunks, so a worker that dies loses
+    nothing: another one claims the operation when the lease has run out. ``fence`` grows with each
+    claim; a worker whose fence is old may not write any more.
+    """
+
+    class Kind(models.TextChoices):
+        """What is done."""
+
+        BACKFILL = "backfill", "Backfill"
+        REPLAY = "replay", "Replay"
+
+    class Status(models.TextChoices):
+        """The life of an operation; cancelled and failed ones can be resumed."""
+
+        PENDING = "pending", "Waiting"
+        PROCESSING = "processing", "Running"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="operations")
+    id = models.UUIDField(primary_key=True)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
+    #: What was asked for.
+    request = models.JSONField()
+    #: What has come of it so far.
+    result = models.JSONField(default=dict)
+    #: Steps in all and steps done: chunks of a backfill, months of a replay.
+    steps_total = models.IntegerField(default=0)
+    steps_done = models.IntegerField(default=0)
+    error = models.CharField(max_length=1000, blank=True)
+    actor = models.CharField(max_length=200)
+    cancel_requested = models.BooleanField(default=False)
+    fence = models.IntegerField(default=0)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(kind__in=["backfill", "replay"]), name="operation_kind_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=["pending", "processing", "completed", "failed", "cancelled"]
+                ),
+                name="operation_status_is_known",
+            ),
+            # Two overwrites of one tenant's counters at once would only undo each other's work.
+            models.UniqueConstraint(
+                fields=["tenant"],
+                condition=Q(kind="replay", status__in=["pending", "processing"]),
+                name="operation_one_replay_at_a_time",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "kind", "-created_at"], name="operation_by_tenant"),
+            models.Index(
+                fields=["kind", "created_at"],
+                condition=Q(status__in=["pending", "processing"]),
+                name="operation_to_do",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+class BackfillChunk(models.Model):
+    """At most 5,000 rows of a backfill, as uploaded; stored in one transaction with its counts."""
+
+    operation = models.ForeignKey(Operation, models.PROTECT, related_name="chunks")
+    number = models.IntegerField()
+    #: Strict JSON text of ``[line, row]`` pairs, so that numbers keep every digit; a row is an
+    #: event object, or text that says why the line is none.
+    rows = models.TextField()
+    row_count = models.IntegerField()
+    done = models.BooleanField(default=False)
+    accepted = models.IntegerField(default=0)
+    duplicates = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0)
+    #: ``[line, code, reason]`` of each row that was not stored.
+    errors = models.JSONField(default=list)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["operation", "number"], name="chunk_number_is_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"chunk {self.number} of {self.operation_id}"

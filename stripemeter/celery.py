@@ -18,6 +18,8 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     # A fold slot lasts longer than this interval, so that one folder is always at work.
     "counters-fold": {"task": "counters.fold", "schedule": 5.0},
+    # Finds backfills whose wake-up was lost or whose worker died; otherwise finds nothing.
+    "ledger-backfill": {"task": "ledger.backfill", "schedule": 15.0, "options": {"expires": 15}},
     # Deltas go out at this interval; a run that finds nothing costs one query.
     "billing-push": {
         "task": "billing.push",
