@@ -25,6 +25,7 @@ from billing.pricing.numbers import (
     subtract,
 )
 from billing.pricing.rating import Rater
+from billing.pricing.reading import at
 from billing.pricing.terms import (
     Commitment,
     Credit,
@@ -40,7 +41,7 @@ COMPAT_EXPONENT = 2
 def compat_invoice(given: InvoiceInput) -> Invoice:
     """An invoice as the predecessor computes it. Source: runs of its public pricing library."""
     _refuse_foreign_terms(given)
-    lines = tuple(_line(item) for item in given.items)
+    lines = tuple(_line(item, index) for index, item in enumerate(given.items))
     subtotal = sum(line.amount_minor for line in lines)
     taken, committed, credited = _taken(given, Decimal(subtotal))
     taxable = max(ZERO, subtract(Decimal(subtotal), add(committed, credited)))
@@ -87,8 +88,9 @@ def _has_foreign_scope(credit: Credit) -> bool:
     return credit.metrics is not None or credit.timing is CreditTiming.AFTER_TAX
 
 
-def _line(item: UsageItem) -> InvoiceLine:
-    rated = Rater(item.price, RuleSet.COMPAT).rate(item.quantity)
+def _line(item: UsageItem, index: int) -> InvoiceLine:
+    with at(f"usageItems[{index}]"):
+        rated = Rater(item.price, RuleSet.COMPAT).rate(item.quantity)
     return InvoiceLine(
         kind=LineKind.USAGE,
         metric=item.metric,

@@ -36,6 +36,7 @@ from billing.pricing.numbers import (
 )
 from billing.pricing.proration import prorate
 from billing.pricing.rating import Rater
+from billing.pricing.reading import at
 from billing.pricing.terms import (
     Commitment,
     Credit,
@@ -73,7 +74,7 @@ def standard_invoice(
     given: InvoiceInput, *, raters: Callable[[UsageItem], Rater] | None = None
 ) -> Invoice:
     """Compute an invoice by Stripe's rules; `raters` may supply prepared raters for speed."""
-    work = [_usage_work(given, item, raters) for item in given.items]
+    work = [_usage_work(given, index, raters) for index in range(len(given.items))]
     work += [_fee_work(given, fee) for fee in given.fixed_fees]
     work += _true_up(given, work)
     taken = _apply_coupons(given, work)
@@ -109,10 +110,13 @@ def standard_invoice(
 
 
 def _usage_work(
-    given: InvoiceInput, item: UsageItem, raters: Callable[[UsageItem], Rater] | None
+    given: InvoiceInput, index: int, raters: Callable[[UsageItem], Rater] | None
 ) -> _Work:
-    rater = raters(item) if raters is not None else Rater(item.price, RuleSet.STRIPE)
-    rated = rater.rate(item.quantity)
+    item, path = given.items[index], f"usageItems[{index}]"
+    with at(f"{path}.priceConfig"):
+        rater = raters(item) if raters is not None else Rater(item.price, RuleSet.STRIPE)
+    with at(path):
+        rated = rater.rate(item.quantity)
     line = InvoiceLine(
         kind=LineKind.USAGE,
         metric=item.metric,

@@ -23,8 +23,26 @@ RELATIVE_DEFAULT: Final = Decimal(0)
 LINES_MAX: Final = 10_000
 
 _AMOUNTS: Final = ("total", "subtotal", "tax", "credits", "discounts")
-EXPECTED_FIELDS: Final = frozenset({*_AMOUNTS, "currency", "line_items"})
-LINE_FIELDS: Final = frozenset({"metric", "quantity", "unit_price", "subtotal"})
+# The rest of an invoice's wire form: allowed, so that a result can be kept as an expectation,
+# and not compared.
+_INVOICE_REST: Final = frozenset(
+    {
+        "adjustments",
+        "amount_due",
+        "applied",
+        "customer_id",
+        "period_end",
+        "period_start",
+        "rules",
+        "scenario",
+        "seed",
+        "tax_included",
+        "taxable",
+    }
+)
+_LINE_REST: Final = frozenset({"breakdown", "discount", "kind", "tax"})
+EXPECTED_FIELDS: Final = _INVOICE_REST | {*_AMOUNTS, "currency", "line_items"}
+LINE_FIELDS: Final = _LINE_REST | {"metric", "quantity", "unit_price", "subtotal"}
 TOLERANCE_FIELDS: Final = frozenset({"absolute", "relative"})
 
 
@@ -127,7 +145,8 @@ def read_expected(value: object, path: str = "expected") -> Expected:
 def _read_line(value: object, path: str) -> ExpectedLine:
     fields = Fields(value, path, LINE_FIELDS)
     return ExpectedLine(
-        metric=fields.text("metric"),
+        # Fees and true-ups have no metric; they go by their description.
+        metric=fields.text("metric", "") or fields.text("description"),
         quantity=fields.number("quantity"),
         unit_price=fields.number("unit_price"),
         subtotal=fields.number("subtotal"),

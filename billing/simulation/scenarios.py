@@ -16,7 +16,7 @@ from billing.pricing.errors import InvalidField, PricingError
 from billing.pricing.invoice import Invoice
 from billing.pricing.models import TIERED_MODELS, Model, Price, RuleSet
 from billing.pricing.numbers import plain
-from billing.pricing.reading import Fields
+from billing.pricing.reading import Fields, at
 from billing.pricing.simulator import (
     INPUT_FIELDS,
     compute_invoice,
@@ -162,8 +162,14 @@ def _examine(
     tolerances = collect.attempt(read_tolerances, fields.get("tolerances"))
     if collect.issues or given is None or tolerances is None:
         return collect.issues, None
+    collect.attempt(_compute, given, rules)  # what only computing finds: terms, tiers, precision
     scenario = Scenario(name, description, version, rules, given, expected, tolerances)
-    return [], scenario
+    return collect.issues, scenario
+
+
+def _compute(given: InvoiceInput, rules: RuleSet) -> None:
+    with at("inputs"):
+        compute_invoice(given, rules)
 
 
 def _metadata(fields: Fields) -> tuple[str, str, str]:

@@ -147,8 +147,9 @@ REFUSED_BY_STRIPE: list[tuple[str, dict[str, Any], type[PricingError]]] = [
 def test_what_stripe_would_refuse_is_refused_under_its_rules_only(
     config: dict[str, Any], error: type[PricingError]
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         simulate(config, rules=RuleSet.STRIPE)
+    assert caught.value.path.startswith(ITEM)
     simulate(config)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from billing.simulation.scenarios import (
     InvalidScenario,
@@ -96,6 +99,12 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("an unknown tolerance", scenario(tolerances={"percent": 1}), "tolerances.percent"),
     ("an unknown expectation", scenario(expected={"total": 1, "sum": 1}), "expected.sum"),
     ("NaN", with_item(float("nan")), f"{ITEM}.quantity"),
+    ("a term of the other rules", scenario(inputs=inputs(minimumSpend=5)), "inputs.minimumSpend"),
+    (
+        "a price that Stripe refuses",
+        scenario(rules="stripe", inputs=inputs(usageItems=[item(unitPrice="0.00000000000000001")])),
+        f"{ITEM}.priceConfig.unitPrice",
+    ),
     ("too many items", scenario(inputs=inputs(usageItems=[item()] * 10_001)), "inputs.usageItems"),
 ]
 
@@ -107,6 +116,73 @@ def test_a_bad_document_is_refused_with_the_place(document: Any, path: str) -> N
     assert path in paths(document)
     with pytest.raises(InvalidScenario):
         read_scenario(document)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.decimals()
+    | st.text(max_size=20)
+    | st.sampled_from(["tiered", "USD", "2025-01-01", "inf", "compat", "up"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["model", "currency", "tiers", "upTo", "unitPrice", "amount", "total", "metric"]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where every value of a document stands."""
+    found = [path]
+    if isinstance(value, dict | list):
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            found += places(member, (*path, key))
+    return found
+
+
+GRADUATED = item(
+    1, model="graduated", unitPrice=None, tiers=[{"upTo": 5, "unitPrice": 1}, {"flatPrice": 1}]
+)
+FULL = scenario(
+    model=FLAT,
+    tolerances={"absolute": 1, "relative": 0.5},
+    rules="stripe",
+    inputs=inputs(
+        usageItems=[GRADUATED],
+        commitments=[{"amount": 1, "applied": 0, "startDate": "2025-01-01"}],
+        credits=[{"amount": 1, "expiresAt": "2026-01-01", "priority": 1, "metrics": ["m"]}],
+        coupons=[{"percentOff": 5, "name": "x"}],
+        fixedFees=[{"description": "f", "amount": 1, "proration": "day"}],
+        minimumSpend=1,
+        taxRate=5,
+    ),
+)
+
+
+@given(st.sampled_from(places(FULL)[1:]), JSON)
+def test_no_value_anywhere_breaks_the_reader(place: tuple[Any, ...], value: Any) -> None:
+    """Whatever stands where: the answer is a scenario that runs, or a list of issues."""
+    document = deepcopy(FULL)
+    holder = document
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    if not validate_scenario(document):
+        run_scenario(read_scenario(document))
+
+
+def test_the_document_the_reader_is_tried_on_is_a_scenario_itself() -> None:
+    assert validate_scenario(FULL) == []
 
 
 def test_a_finite_last_tier_is_refused_unless_the_predecessors_rules_are_asked_for() -> None:

@@ -115,6 +115,16 @@ def test_a_recorded_expectation_catches_a_changed_price(tmp_path: Path) -> None:
     assert "lineItem.api_calls.subtotal: expected 10, got 20" in done.output
 
 
+def test_a_whole_result_serves_as_an_expectation(tmp_path: Path) -> None:
+    given = inputs(fixedFees=[{"description": "base", "amount": 5}])
+    path = write(tmp_path / "s.sim.json", scenario(rules="stripe", inputs=given, expected=None))
+    call("run", "--scenario", path, "--out", tmp_path)
+    (tmp_path / "s.result.json").rename(tmp_path / "s.expected.json")
+    assert call("report", "--scenario", path, "--fail-on-diff").exit_code == 0
+    write(path, scenario(rules="stripe", inputs=inputs(), expected=None))
+    assert "lineItem.base" in call("report", "--scenario", path).output
+
+
 def test_an_expectation_may_live_in_the_recorded_file_only(tmp_path: Path) -> None:
     document = scenario()
     del document["expected"]
