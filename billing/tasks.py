@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from billing.services import running, settling
+from billing.services import inbox, running, settling
 from stripemeter.lib import clock
 from stripemeter.lib.logs import get_logger
 
@@ -28,6 +28,18 @@ def push() -> dict[str, int]:
 def settle_pushes() -> int:
     """Look unknown outcomes up in Stripe's summaries."""
     return settling.settle_unknown(now=clock.now())
+
+
+@shared_task(name="billing.process_webhooks", soft_time_limit=110, time_limit=120)
+def process_webhooks() -> int:
+    """Process the events that wait in the inbox."""
+    return inbox.process_inbox(now=clock.now())
+
+
+@shared_task(name="billing.poll_events", soft_time_limit=290, time_limit=300)
+def poll_events() -> int:
+    """Fetch the events that no webhook brought."""
+    return inbox.poll_events(now=clock.now())
 
 
 def wake_push() -> bool:

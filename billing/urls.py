@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing import customers_api, mappings_api, projection_api, pushes_api
+from billing import customers_api, mappings_api, projection_api, pushes_api, webhook_views
 
 urlpatterns = [
     path("v1/usage/projection", projection_api.ProjectionView.as_view(), name="usage-projection"),
@@ -17,4 +17,8 @@ urlpatterns = [
         pushes_api.SettlePushView.as_view(),
         name="push-settle",
     ),
+    path("webhooks/stripe", webhook_views.stripe_webhook, name="stripe-webhook"),
+    path("webhooks/stripe/", webhook_views.stripe_webhook),
+    path("webhooks/stripe/thin", webhook_views.stripe_webhook, name="stripe-webhook-thin"),
+    path("webhooks/stripe/thin/", webhook_views.stripe_webhook),
 ]

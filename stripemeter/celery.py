@@ -26,6 +26,14 @@ app.conf.beat_schedule = {
         "schedule": float(settings.PUSH_INTERVAL_SECONDS),
         "options": {"expires": settings.PUSH_INTERVAL_SECONDS},
     },
+    # Webhooks are stored and answered at once; their effect follows within this time.
+    "billing-webhooks": {
+        "task": "billing.process_webhooks",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    # Finds the events whose webhook never came.
+    "billing-poll-events": {"task": "billing.poll_events", "schedule": 3600.0},
     # Summaries lag by minutes, so looking unknown outcomes up more often tells nothing new.
     "billing-settle": {"task": "billing.settle_pushes", "schedule": 300.0},
     # Runs are queued rows: a tick finds them when the message of the request was lost.

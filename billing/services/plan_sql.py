@@ -49,6 +49,41 @@ _ORDER: LiteralString = "ORDER BY m.id, c.customer_ref, c.period_start, s.mode L
 CANDIDATES: LiteralString = _CANDIDATES + _ORDER
 CANDIDATES_AFTER: LiteralString = _CANDIDATES + _AFTER + _ORDER
 
+# Cursors whose counter is gone because a calendar cut time anew: what was pushed under them
+# is taken back, day by day, before the new periods say the same usage.
+ORPHANS: LiteralString = """
+SELECT m.tenant_id, m.id, k.customer_ref, k.period_start, k.mode, k.period_end, m.metric_id,
+       m.aggregation, m.push_semantics, m.unit_factor, m.value_decimals, m.effective_from,
+       m.effective_to, a.id,
+       CASE WHEN m.push_semantics = 'usage_record'
+            THEN CASE k.mode WHEN 'live' THEN m.subscription_item_id
+                             ELSE m.shadow_subscription_item_id END
+            ELSE coalesce(m.stripe_meter_event_name, t.name) END,
+       coalesce(l.stripe_customer_id, k.customer_ref)
+FROM billing_pushcursor k
+JOIN billing_pricemapping m ON m.id = k.mapping_id
+JOIN ledger_metric t ON t.id = m.metric_id
+JOIN billing_stripeaccount a ON a.mode = k.mode AND a.account =
+     CASE k.mode WHEN 'live' THEN m.stripe_account ELSE m.shadow_stripe_account END
+LEFT JOIN billing_customerlink l ON l.tenant_id = k.tenant_id
+     AND l.customer_ref = k.customer_ref AND l.mode = k.mode
+WHERE m.active AND (k.mode = 'live' OR m.shadow) AND a.id = ANY(%(accounts)s)
+  AND (%(tenant)s::bigint IS NULL OR k.tenant_id = %(tenant)s)
+  AND k.period_end > %(horizon)s AND k.held_at IS NULL
+  AND (l.id IS NOT NULL OR k.customer_ref ~ '^cus_[A-Za-z0-9]{1,64}$')
+  AND NOT EXISTS (SELECT FROM counters_counter c
+      WHERE c.tenant_id = k.tenant_id AND c.metric_id = m.metric_id
+        AND c.customer_ref = k.customer_ref AND c.period_start = k.period_start)
+  AND EXISTS (SELECT FROM billing_pushslice s
+      WHERE s.tenant_id = k.tenant_id AND s.mapping_id = k.mapping_id
+        AND s.customer_ref = k.customer_ref AND s.period_start = k.period_start
+        AND s.mode = k.mode AND s.intended <> 0)
+  AND NOT EXISTS (SELECT FROM counters_billingperiod p
+      WHERE p.tenant_id = k.tenant_id AND p.customer_ref = k.customer_ref
+        AND lower(p.span) = k.period_start AND p.state IN ('frozen', 'sealed'))
+ORDER BY m.id, k.customer_ref, k.period_start, k.mode LIMIT %(limit)s
+"""
+
 MAKE_CURSORS: LiteralString = f"""
 INSERT INTO billing_pushcursor ({_KEYS}, period_end, seen_revision, next_sequence,
                                 held_reason, rejections)
@@ -103,10 +138,16 @@ JOIN unnest({_ARRAYS}) AS u({_KEYS}) USING ({_KEYS})
 """
 
 OPEN_SLICES: LiteralString = f"""
-SELECT {_KEYS}, p.slice_day, bool_or(p.delta < 0) FROM billing_push p
+SELECT DISTINCT {_KEYS}, p.slice_day FROM billing_push p
 JOIN unnest({_ARRAYS}) AS u({_KEYS}) USING ({_KEYS})
 WHERE p.state IN ('pending', 'sending', 'retry', 'unknown')
-GROUP BY 1, 2, 3, 4, 5, 6
+"""
+
+# In any period of the customer: a re-cut takes back under one cursor what another will say.
+OPEN_DECREASES: LiteralString = f"""
+SELECT DISTINCT u.* FROM unnest({_ARRAYS}) AS u({_KEYS})
+JOIN billing_push p USING (tenant_id, mapping_id, customer_ref, mode)
+WHERE p.state IN ('pending', 'sending', 'retry', 'unknown') AND p.delta < 0
 """
 
 INSERT_PUSHES: LiteralString = """
@@ -133,11 +174,13 @@ ON CONFLICT ({_KEYS}, day) DO UPDATE SET intended = p.intended + EXCLUDED.intend
 
 MARK_SEEN: LiteralString = f"""
 UPDATE billing_pushcursor k
-SET seen_revision = u.revision, next_sequence = u.sequence, not_before = NULL,
+SET seen_revision = u.revision, next_sequence = u.sequence, period_end = u.period_end,
+    not_before = NULL,
     held_at = CASE WHEN u.refusal IS NULL THEN NULL ELSE u.at END,
     held_reason = coalesce(u.refusal, '')
-FROM unnest({_ARRAYS}, %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[])
-  AS u({_KEYS}, revision, sequence, refusal, at)
+FROM unnest({_ARRAYS}, %s::timestamptz[], %s::bigint[], %s::bigint[], %s::text[],
+            %s::timestamptz[])
+  AS u({_KEYS}, period_end, revision, sequence, refusal, at)
 WHERE (k.tenant_id, k.mapping_id, k.customer_ref, k.period_start, k.mode)
     = (u.tenant_id, u.mapping_id, u.customer_ref, u.period_start, u.mode)
 """

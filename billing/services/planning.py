@@ -9,7 +9,7 @@ call; nothing in here speaks to Stripe.
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -115,24 +115,41 @@ def plan_page(
     would only cut their backlog into more pushes than one per slice.
     """
     with transaction.atomic():
+        taken_back = Planned()
+        if after is None:
+            orphans = _orphans(now, account_ids, tenant_id)
+            taken_back = _plan(orphans, now) if orphans else taken_back
         candidates = _candidates(now, account_ids, after, tenant_id)
         if not candidates:
-            return Planned()
+            return taken_back
         found = _plan(candidates, now)
+    found.cursors += taken_back.cursors
+    found.pushes += taken_back.pushes
     found.after = candidates[-1].position if len(candidates) == PAGE_CURSORS else None
     return found
 
 
-def _candidates(
-    now: datetime, account_ids: list[int], after: Position | None, tenant_id: int | None
-) -> list[Candidate]:
-    parameters: dict[str, Any] = {
+def _scope(now: datetime, account_ids: list[int], tenant_id: int | None) -> dict[str, Any]:
+    return {
         "now": now,
         "horizon": now - PERIOD_AGE_MAX,
         "accounts": account_ids,
         "tenant": tenant_id,
         "limit": PAGE_CURSORS,
     }
+
+
+def _orphans(now: datetime, account_ids: list[int], tenant_id: int | None) -> list[Candidate]:
+    """Cursors whose counter is gone while their pushes stand: everything is taken back."""
+    with connection.cursor() as cursor:
+        cursor.execute(plan_sql.ORPHANS, _scope(now, account_ids, tenant_id))
+        return [Candidate(*row) for row in cursor.fetchall()]
+
+
+def _candidates(
+    now: datetime, account_ids: list[int], after: Position | None, tenant_id: int | None
+) -> list[Candidate]:
+    parameters = _scope(now, account_ids, tenant_id)
     query = plan_sql.CANDIDATES
     if after is not None:
         query = plan_sql.CANDIDATES_AFTER
@@ -159,7 +176,7 @@ def _plan(candidates: list[Candidate], now: datetime) -> Planned:
         held += deltas.refusal is not None
         revision = facts.revision if complete else -1
         sequence = facts.next_sequence + len(rows)
-        seen.append((*candidate.key, revision, sequence, deltas.refusal, now))
+        seen.append((*candidate.key, candidate.period_end, revision, sequence, deltas.refusal, now))
     _write(pushes, moved, seen)
     return Planned(cursors=len(seen), pushes=len(pushes), held=held)
 
@@ -224,7 +241,8 @@ def _rows(
     stamps: dict[date, slicing.Stamp | None] = {}
     for each in deltas.members:
         if each.day not in stamps:
-            stamps[each.day] = slicing.stamp(each.day, bounds=candidate.bounds, now=now)
+            bounds = _bounds_of(candidate, each.day)
+            stamps[each.day] = slicing.stamp(each.day, bounds=bounds, now=now)
         stamp = stamps[each.day]
         if stamp is None:
             # Not begun yet: planned again later. Too old: reconciliation names it.
@@ -233,6 +251,19 @@ def _rows(
         sequence = known.next_sequence + len(rows)
         rows.append(_row(candidate, each, stamp, sequence, deltas.carry, now))
     return rows, complete
+
+
+def _bounds_of(candidate: Candidate, day: date) -> Period:
+    """Where a slice's stamp must lie: in period and segment, or in the day itself.
+
+    A day outside both was pushed before a calendar moved the period; it is taken back
+    from where it was said.
+    """
+    start = datetime.combine(day, time(), tzinfo=UTC)
+    whole = Period(start, start + slicing.DAY)
+    bounds = candidate.bounds
+    overlap = whole.start < bounds.end and bounds.start < whole.end
+    return bounds if overlap else whole
 
 
 def _row(
@@ -287,10 +318,11 @@ def _lock_and_read(candidates: list[Candidate]) -> dict[Key, Known]:
         for *key, day, intended in cursor.fetchall():
             known[_key(key)].intended[day] = intended
         cursor.execute(plan_sql.OPEN_SLICES, keys)
-        for *key, day, decreases in cursor.fetchall():
-            facts = known[_key(key)]
-            facts.open_days.add(day)
-            facts.open_decrease = facts.open_decrease or decreases
+        for *key, day in cursor.fetchall():
+            known[_key(key)].open_days.add(day)
+        cursor.execute(plan_sql.OPEN_DECREASES, keys)
+        for key in cursor.fetchall():
+            known[_key(list(key))].open_decrease = True
     return known
 
 

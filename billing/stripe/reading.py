@@ -1,0 +1,69 @@
+"""Reads single objects and lists back from Stripe, as plain dictionaries.
+
+Every id is checked before it enters a URL. All functions raise `StripeUnavailable` (later)
+or `StripeRefused` (never).
+"""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from billing.stripe.client import client_for, options_for
+from billing.stripe.errors import StripeRefused, all_rows, reading
+
+PAGE_ROWS = 100
+PAGES_MAX = 50
+_ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
+
+
+def _checked(identifier: str) -> str:
+    if not _ID.fullmatch(identifier):
+        raise StripeRefused("not an id of Stripe", http_status=None, code="invalid_id")
+    return identifier
+
+
+def invoice(*, mode: str, account: str, invoice_id: str) -> dict[str, Any]:
+    """The invoice with all of its lines under ``lines.data``."""
+    client, options = client_for(mode), options_for(account)
+    found: dict[str, Any] = reading(
+        client.v1.invoices.retrieve, _checked(invoice_id), {}, options
+    ).to_dict()
+    if found.get("lines", {}).get("has_more"):
+        found["lines"]["data"] = all_rows(
+            client.v1.invoices.line_items.list,
+            invoice_id,
+            params={"limit": PAGE_ROWS},
+            options=options,
+            pages_max=PAGES_MAX,
+        )
+    return found
+
+
+def subscription(*, mode: str, account: str, subscription_id: str) -> dict[str, Any]:
+    """The subscription with its items under ``items.data``."""
+    found: dict[str, Any] = reading(
+        client_for(mode).v1.subscriptions.retrieve,
+        _checked(subscription_id),
+        {},
+        options_for(account),
+    ).to_dict()
+    return found
+
+
+def thin_event(*, mode: str, account: str, event_id: str) -> dict[str, Any]:
+    """A v2 event with its data; Stripe keeps them for 30 days."""
+    found: dict[str, Any] = reading(
+        client_for(mode).v2.core.events.retrieve, _checked(event_id), {}, options_for(account)
+    ).to_dict()
+    return found
+
+
+def events_since(*, mode: str, account: str, since: datetime) -> list[dict[str, Any]]:
+    """Snapshot events created since ``since``, oldest first."""
+    rows = all_rows(
+        client_for(mode).v1.events.list,
+        params={"created": {"gte": int(since.timestamp())}, "limit": PAGE_ROWS},
+        options=options_for(account),
+        pages_max=PAGES_MAX,
+    )
+    return rows[::-1]
