@@ -70,7 +70,7 @@ class PushListOutput(serializers.Serializer[Any]):
     nextCursor = serializers.CharField(allow_null=True)
 
 
-class RunOutput(serializers.Serializer[Any]):
+class PushRunOutput(serializers.Serializer[Any]):
     """What asking for a run did: intents are committed, workers send them."""
 
     status = serializers.CharField()
@@ -154,7 +154,7 @@ class RunPushesView(TenantView):
         tenantId = TextField(required=False)
 
     @extend_schema(
-        operation_id="runPushes", request=Input, responses={202: RunOutput}, tags=["Pushes"]
+        operation_id="runPushes", request=Input, responses={202: PushRunOutput}, tags=["Pushes"]
     )
     def post(self, request: Request) -> Response:
         """Write the intents that are due and wake a worker to send them."""
