@@ -22,6 +22,7 @@ import httpx
 from billing.stripe_sandbox.answers import render
 from billing.stripe_sandbox.engine import Sandbox, World
 from billing.stripe_sandbox.faults import WEBHOOK_KINDS, Fault
+from billing.stripe_sandbox.outbox import note_delivery
 from billing.stripe_sandbox.store import Doc
 
 TIMEOUT_SECONDS = 20.0
@@ -163,6 +164,11 @@ class Deliverer:
             outcome, delivered = type(error).__name__, False
         self._note(row, outcome)
         self.sandbox.stats["webhooks.delivered" if delivered else "webhooks.failed"] += 1
+        if delivered and row["event_kind"] == "event":
+            with self.sandbox.store.transaction():
+                note_delivery(
+                    self.sandbox, World.named(row["world"]), row["event"], row["endpoint"]
+                )
         waits = self.sandbox.settings["webhook_retry_seconds"]
         if not delivered and row["attempt"] < len(waits):
             due = time.monotonic() + float(waits[row["attempt"]])

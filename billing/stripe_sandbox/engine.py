@@ -46,6 +46,8 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "finalization_grace_seconds": 3600,
     # "any" (as v1) or "positive_integer": values that v2 takes (the error text says the latter).
     "v2_values": "positive_integer",
+    # Hold a draft back, up to 72 h, while an endpoint has not taken `invoice.created`.
+    "finalize_waits_for_webhooks": False,
     # "succeed" or "fail": what becomes of an invoice that is charged automatically.
     "invoice_payment": "succeed",
     # "per_item" or "per_tier": lines of a graduated price (unverified which Stripe does).

@@ -325,7 +325,10 @@ def store_new(sandbox: Sandbox, world: World, invoice: Doc, *, call: Call | None
     if subscription:
         doc = sandbox.find(world, "subscription", subscription)
         sandbox.store.put(world.name, "subscription", doc | {"latest_invoice": invoice["id"]})
-    emit(sandbox, world, "invoice.created", "invoice", invoice, call=call)
+    event = emit(sandbox, world, "invoice.created", "invoice", invoice, call=call)
+    if not event["pending_webhooks"]:
+        invoice = invoice | {"webhooks_delivered_at": invoice["created"]}
+        sandbox.store.put(world.name, "invoice", invoice)
     return invoice
 
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from billing.stripe_sandbox.answers import emit
 from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
 from billing.stripe_sandbox.invoicing import (
+    GRACE_SECONDS_MAX,
     finalize,
     new_invoice,
     source_of_item,
@@ -47,10 +48,17 @@ def _due_of_subscription(sandbox: Sandbox, world: World, doc: Doc) -> float:
     return min(moments, default=NEVER)
 
 
-def _due_of_invoice(doc: Doc) -> float:
-    """Returns when a draft finalises by itself."""
+def _due_of_invoice(sandbox: Sandbox, doc: Doc) -> float:
+    """Returns when a draft finalises by itself.
+
+    Stripe waits up to 72 hours for endpoints that did not take `invoice.created`
+    (DOC); here only when the setting says so.
+    """
     if doc["status"] != "draft" or doc["automatically_finalizes_at"] is None:
         return NEVER
+    waits = sandbox.settings["finalize_waits_for_webhooks"]
+    if waits and doc["webhooks_delivered_at"] is None:
+        return float(doc["created"] + GRACE_SECONDS_MAX)
     return float(doc["automatically_finalizes_at"])
 
 
@@ -86,7 +94,7 @@ class _Queue:
 
     def _due(self, kind: str, doc: Doc) -> float:
         if kind == "invoice":
-            return _due_of_invoice(doc)
+            return _due_of_invoice(self._sandbox, doc)
         return _due_of_subscription(self._sandbox, self._world, doc)
 
     def add(self, kind: str, identifier: str) -> None:
@@ -195,7 +203,7 @@ def _bill(
         subscription=doc,
         auto_advance=pause is None,
     )
-    store_new(sandbox, world, invoice)
+    invoice = store_new(sandbox, world, invoice)
     if pause in ("void", "mark_uncollectible"):
         invoice = finalize(sandbox, world, invoice, at=moment)
         if pause == "void" and invoice["status"] == "open":
@@ -246,7 +254,7 @@ def first_invoice(sandbox: Sandbox, world: World, doc: Doc, *, call: Call) -> No
         period=(at, at),
         subscription=doc,
     )
-    store_new(sandbox, world, invoice, call=call)
+    invoice = store_new(sandbox, world, invoice, call=call)
     finalize(sandbox, world, invoice, at=at, call=call)
 
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import stripe
 
-from tests.sandbox.builders import make_customer, make_meter, send
+from tests.sandbox.builders import make_customer, make_meter, make_price, send
 
 THIN = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
 
@@ -104,6 +104,34 @@ def test_a_failed_delivery_is_tried_again(sandbox, client, receiver, endpoint):
     assert len({event["id"] for event in receiver.events}) == 1
     outcomes = [row["outcome"] for row in sandbox.control("GET", "webhooks")["attempts"]]
     assert outcomes == ["500", "503", "200"]
+
+
+def test_undelivered_events_can_be_polled_for(sandbox, client, receiver, endpoint):
+    sandbox.configure(webhook_retry_seconds=[])
+    receiver.statuses = [500]
+    make_customer(client)
+    make_customer(client)
+    flush(sandbox)
+    undelivered = client.v1.events.list({"delivery_success": False}).data
+    assert [event.pending_webhooks for event in undelivered] == [1]
+    sandbox.control("POST", "webhooks/resend", {"event": undelivered[0].id})
+    assert client.v1.events.list({"delivery_success": False}).data == []
+
+
+def test_a_draft_waits_up_to_72_hours_for_an_endpoint_that_fails(sandbox, client, receiver):
+    sandbox.configure(finalize_waits_for_webhooks=True, webhook_retry_seconds=[])
+    client.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["invoice.created"]})
+    price = make_price(client, make_meter(client).id)
+    items = [{"price": price.id}]
+    sub = client.v1.subscriptions.create({"customer": make_customer(client), "items": items})
+    receiver.statuses = [500]
+    sandbox.set_clock(sub["items"].data[0].current_period_end, freeze=True)
+    flush(sandbox)
+    statuses = []
+    for hours in (2, 69, 1):
+        sandbox.advance(hours * 3_600)
+        statuses.append(client.v1.invoices.list().data[0].status)
+    assert statuses == ["draft", "draft", "paid"]
 
 
 def test_scripted_loss_and_doubles(sandbox, client, receiver, endpoint):

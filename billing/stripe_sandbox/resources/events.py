@@ -16,6 +16,10 @@ def index(sandbox: Sandbox, call: Call) -> Doc:
     oldest = sandbox.clock.seconds() - KEPT_SECONDS
     docs = created_filter(call, sandbox.store.all(call.world.name, "event"))
     docs = [doc for doc in docs if doc["created"] >= oldest]
+    if "delivery_success" in call.params:
+        # True: delivered to everybody; false: somebody has not taken it yet.
+        success = call.params["delivery_success"]
+        docs = [doc for doc in docs if (doc["pending_webhooks"] == 0) is success]
     wanted = list(call.params.get("types") or [])
     if "type" in call.params:
         wanted.append(call.params["type"])

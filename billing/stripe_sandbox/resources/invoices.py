@@ -89,7 +89,7 @@ def create(sandbox: Sandbox, call: Call) -> Doc:
     )
     invoice["metadata"] = merged_metadata({}, params.get("metadata"))
     invoice["description"] = params.get("description")
-    store_new(sandbox, call.world, invoice, call=call)
+    invoice = store_new(sandbox, call.world, invoice, call=call)
     return answer(sandbox, call, "invoice", invoice)
 
 

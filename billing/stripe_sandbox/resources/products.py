@@ -104,6 +104,13 @@ def update(sandbox: Sandbox, call: Call) -> Doc:
     return answer(sandbox, call, "product", doc)
 
 
+@route("GET", "/v1/products/{id}/features")
+def features(sandbox: Sandbox, call: Call) -> Doc:
+    """Returns no features: they are not modelled, but dj-stripe asks for them."""
+    sandbox.find(call.world, "product", call.args["id"])
+    return {"object": "list", "data": [], "has_more": False, "url": call.path}
+
+
 @route("DELETE", "/v1/products/{id}")
 def delete(sandbox: Sandbox, call: Call) -> Doc:
     """Deletes a product that has no prices."""
