@@ -33,7 +33,7 @@ def test_the_generated_migration_of_dj_stripe_fits_the_installed_models() -> Non
 
 
 def test_the_migrations_of_each_app_are_one_line() -> None:
-    loader = MigrationLoader(None, ignore_no_initial=True)
+    loader = MigrationLoader(None)
     children: Counter[tuple[str, str]] = Counter()
     for (app, _), migration in loader.disk_migrations.items():
         children.update(parent for parent in migration.dependencies if parent[0] == app in OURS)
