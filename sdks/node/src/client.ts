@@ -30,6 +30,7 @@ import type { IngestResult } from './results.js';
 import { Spool } from './spool.js';
 import { Signal, monotonicMs, pauseUnless, pauseUntil } from './waiting.js';
 
+const KEEP_ALIVE_MS = 60_000;
 export const VERSION = '1.0.0';
 
 export interface ClientOptions {
@@ -162,9 +163,15 @@ export class StripeMeterClient<N extends number | string = number> {
   /** Like `buffer`, but waits while the buffer is full. */
   async bufferWhenRoom(event: EventInput | PreparedEvent): Promise<string> {
     const prepared = this.#prepare(event);
-    while (this.#queue.isFull && !this.#isClosing) {
-      this.#room.clear();
-      await this.#room.wait();
+    // The flush timer lets a process end; one whose caller waits here must not.
+    const keepAlive = setInterval(() => undefined, KEEP_ALIVE_MS);
+    try {
+      while (this.#queue.isFull && !this.#isClosing) {
+        this.#room.clear();
+        await this.#room.wait();
+      }
+    } finally {
+      clearInterval(keepAlive);
     }
     return this.buffer(prepared);
   }

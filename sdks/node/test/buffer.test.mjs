@@ -162,6 +162,21 @@ test('the buffer is sent when the process ends', async (t) => {
   assert.equal(server.total, 7);
 });
 
+test('a process whose caller waits for room stays alive over an outage', async (t) => {
+  const { server } = await setUp(t);
+  server.faults.push('503', '503', '503');
+  const waits = `
+    import { createClient } from '@stripemeter/sdk-node';
+    const client = createClient({ apiUrl: process.argv[1], tenantId: 'acme', customerId: 'c1',
+      batchSize: 2, maxBuffered: 2, retryAttempts: 0, closeTimeout: 1, onError: () => {} });
+    for (let i = 0; i < 7; i += 1) await client.bufferWhenRoom({ metric: 'm' });
+    await client.close(30000);
+  `;
+  const done = await runNode(waits, server.url);
+  assert.deepEqual(done, { code: 0, signal: null, stdout: '', stderr: '' });
+  assert.equal(server.total, 7);
+});
+
 test('an outage does not crash the host process, and its end says what is lost', async () => {
   const crashing = `${LEAVES}
     process.on('unhandledRejection', () => console.log('UNHANDLED'));
