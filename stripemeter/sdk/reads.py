@@ -55,15 +55,19 @@ class LineItem:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What the period costs. Money is in major units of `currency`."""
+    """What the period costs. Money is in major units of `currency`.
+
+    `subtotal`, `total` and `currency` are None when the lines are of several currencies: then
+    `raw["totals"]` has one entry for each.
+    """
 
     customer_ref: str
     period_start: str
     period_end: str
     line_items: tuple[LineItem, ...]
-    subtotal: Decimal
+    subtotal: Decimal | None
     credits: Decimal
-    total: Decimal
+    total: Decimal | None
     currency: str | None
     raw: Raw = field(repr=False)
 
@@ -103,7 +107,7 @@ def read_usage(reply: Reply) -> Usage:
             MetricUsage(
                 name=str(row.get("name", "")),
                 current=_number(row.get("current")),
-                limit=None if row.get("limit") is None else _number(row["limit"]),
+                limit=_optional(row.get("limit")),
                 unit=None if row.get("unit") is None else str(row["unit"]),
             )
             for row in _rows(data.get("metrics"))
@@ -140,14 +144,14 @@ def read_projection(reply: Reply) -> Projection:
             LineItem(
                 metric=str(row.get("metric", "")),
                 quantity=_number(row.get("quantity")),
-                unit_price=None if row.get("unitPrice") is None else _number(row["unitPrice"]),
+                unit_price=_optional(row.get("unitPrice")),
                 total=_number(row.get("total")),
             )
             for row in _rows(data.get("lineItems"))
         ),
-        subtotal=_number(data.get("subtotal", 0)),
+        subtotal=_optional(data.get("subtotal")),
         credits=_number(data.get("credits", 0)),
-        total=_number(data.get("total", 0)),
+        total=_optional(data.get("total")),
         currency=None if currency is None else str(currency),
         raw=data,
     )
@@ -218,6 +222,10 @@ def _number(value: Any) -> Decimal:
         return Decimal(value)
     except (InvalidOperation, TypeError, ValueError) as error:
         raise StripeMeterError(f"the answer holds {value!r} where a number belongs") from error
+
+
+def _optional(value: Any) -> Decimal | None:
+    return None if value is None else _number(value)
 
 
 def _rows(value: Any) -> list[Raw]:

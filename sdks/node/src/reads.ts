@@ -27,16 +27,20 @@ export interface LineItem<N> {
   total: N;
 }
 
-/** Money is in major units of `currency`. */
+/**
+ * Money is in major units of `currency`. `subtotal`, `total` and `currency` are null when the lines
+ * are of several currencies: then `totals` has one entry for each.
+ */
 export interface ProjectionResponse<N> {
   customerRef: string;
   periodStart: string;
   periodEnd: string;
   lineItems: LineItem<N>[];
-  subtotal: N;
+  subtotal: N | null;
   credits: N;
-  total: N;
-  currency: string;
+  total: N | null;
+  currency: string | null;
+  totals?: Record<string, unknown>[];
   freshness?: { lastUpdate: string; staleness: N };
 }
 
