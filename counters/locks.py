@@ -3,6 +3,9 @@
 Order: fold lock, then rows by primary key. All are transaction locks: a crash frees them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.db import connection
 
 _FOLD_CLASS = 0x464F4C44
@@ -31,3 +34,30 @@ def fold_lock(tenant_id: int) -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_FOLD_CLASS, shard_of(tenant_id)])
+
+
+_REPLAY_CLASS = 0x5245504C
+
+
+@contextmanager
+def replay_lock(tenant_id: int) -> Iterator[bool]:
+    """Hold the tenant's replay lock for several transactions; yields whether it is ours.
+
+    A session lock: a replay commits many times. It goes with the connection if we die.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_REPLAY_CLASS, tenant_id])
+        row = cursor.fetchone()
+    ours = bool(row and row[0])
+    try:
+        yield ours
+    finally:
+        if ours:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_REPLAY_CLASS, tenant_id])
+
+
+def replay_create_lock(tenant_id: int) -> None:
+    """Let nobody else create a replay of the tenant until this transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_REPLAY_CLASS + 1, tenant_id])

@@ -299,3 +299,19 @@ class LateEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}"
+
+
+class Verification(models.Model):
+    """One comparison of counters with the ledger, and how many differed."""
+
+    finished_at = models.DateTimeField()
+    differences = models.IntegerField()
+    repaired = models.IntegerField(default=0)
+    #: False if only a sample or one tenant was compared.
+    whole = models.BooleanField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["-finished_at"], name="verification_latest")]
+
+    def __str__(self) -> str:
+        return f"{self.differences} at {self.finished_at:%Y-%m-%d %H:%M}"

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from counters import adjustment_api, api, calendar_api, metrics_api
+from counters import adjustment_api, api, calendar_api, metrics_api, replay_api
 
 urlpatterns = [
     path("v1/metrics", metrics_api.MetricsView.as_view(), name="metrics"),
@@ -31,5 +31,6 @@ urlpatterns = [
         name="adjustment-revert",
     ),
     path("v1/calendars", calendar_api.CalendarsView.as_view(), name="calendars"),
+    path("v1/replay", replay_api.ReplayView.as_view(), name="replay"),
     path("v1/periods", calendar_api.PeriodsView.as_view(), name="periods"),
 ]

@@ -7,6 +7,7 @@ message costs one tick and a doubled one finds nothing left.
 import os
 
 from celery import Celery
+from celery.schedules import crontab
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stripemeter.settings")
@@ -20,6 +21,10 @@ app.conf.beat_schedule = {
     "counters-fold": {"task": "counters.fold", "schedule": 5.0},
     # Finds backfills whose wake-up was lost or whose worker died; otherwise finds nothing.
     "ledger-backfill": {"task": "ledger.backfill", "schedule": 15.0, "options": {"expires": 15}},
+    # Long replays whose wake-up was lost or whose worker died; otherwise finds nothing.
+    "counters-replay": {"task": "counters.replay", "schedule": 15.0, "options": {"expires": 15}},
+    # Once a night, when load is low: every counter against the ledger.
+    "counters-verify": {"task": "counters.verify", "schedule": crontab(hour=3, minute=10)},
     # Deltas go out at this interval; a run that finds nothing costs one query.
     "billing-push": {
         "task": "billing.push",
