@@ -19,7 +19,13 @@ from billing.stripe_sandbox import control, gate, page, routing
 from billing.stripe_sandbox.connection import close_connection
 from billing.stripe_sandbox.delivery import Deliverer
 from billing.stripe_sandbox.engine import API_VERSION, Call, Sandbox, new_id
-from billing.stripe_sandbox.errors import Failure, lock_timeout, rate_limited, server_error
+from billing.stripe_sandbox.errors import (
+    Failure,
+    lock_timeout,
+    rate_limited,
+    server_error,
+    too_many_concurrent,
+)
 from billing.stripe_sandbox.faults import ANSWER_KINDS, EFFECT_KINDS, GATE_KINDS, Fault
 from billing.stripe_sandbox.lifecycle import tick
 from billing.stripe_sandbox.parameters import check, parse_form
@@ -203,7 +209,7 @@ class Application:
         if pair in self._pairs:
             self.sandbox.stats["overlapping_calls"] += 1
             if self.sandbox.settings["one_call_per_customer_and_meter"]:
-                raise lock_timeout()
+                raise too_many_concurrent() if call.path.startswith("/v2/") else lock_timeout()
             pair = None
         if pair:
             self._pairs.add(pair)

@@ -83,7 +83,10 @@ async def serve(
     if not isinstance(fields, dict):
         raise ControlError("the body is not a JSON object")
     order = Order(application, dict(parse_qsl(query)), fields, argument)
-    return 200, await action(order)
+    try:
+        return 200, await action(order)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ControlError(f"a field is missing or wrong: {error!r}") from error
 
 
 @_action("GET", "health")

@@ -84,6 +84,16 @@ def lock_timeout() -> Failure:
     )
 
 
+def too_many_concurrent() -> Failure:
+    """The same on v2: 409 (SPEC)."""
+    return Failure(
+        "Too many concurrent requests for this customer and meter.",
+        status=409,
+        code="too_many_concurrent_requests",
+        version=2,
+    )
+
+
 def rate_limited(reason: str | None) -> Failure:
     """The limiter refused: 429 `rate_limit`, with `Stripe-Rate-Limited-Reason` when given."""
     headers = {"Stripe-Rate-Limited-Reason": reason} if reason else {}

@@ -23,6 +23,9 @@ DEFAULT_ACCOUNT = "acct_1SandboxDefault0"
 MEMORY_SECONDS = 24 * 3600
 """How long identifiers and v1 idempotency keys are remembered (DOC: at least 24 hours)."""
 
+V2_MEMORY_SECONDS = 30 * 86_400
+"""How long v2 idempotency keys are remembered (DOC)."""
+
 KEY_LENGTH_MAX = 255
 
 
@@ -163,7 +166,8 @@ def recall(sandbox: Sandbox, call: Call) -> Remembered | None:
     row = sandbox.store.db.execute(
         "SELECT * FROM idempotency WHERE world = ? AND key = ?", (call.world.name, key)
     ).fetchone()
-    if row is None or row["at"] <= sandbox.clock.now() - MEMORY_SECONDS:
+    memory = V2_MEMORY_SECONDS if call.path.startswith("/v2/") else MEMORY_SECONDS
+    if row is None or row["at"] <= sandbox.clock.now() - memory:
         return None
     if row["path"] != f"{call.method} {call.path}":
         raise Failure(
@@ -213,3 +217,12 @@ def meter_pair(call: Call) -> tuple[str, str, str] | None:
         (value for value in payload.values() if str(value).startswith("cus_")), ""
     )
     return call.world.name, str(call.params.get("event_name", "")), str(customer)
+
+
+def forget_old_keys(sandbox: Sandbox) -> None:
+    """Deletes stored answers whose time is over. Call inside a transaction."""
+    now = sandbox.clock.now()
+    sandbox.store.db.execute(
+        "DELETE FROM idempotency WHERE at <= ? OR (at <= ? AND path NOT LIKE '% /v2/%')",
+        (now - V2_MEMORY_SECONDS, now - MEMORY_SECONDS),
+    )

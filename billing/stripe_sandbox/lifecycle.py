@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from billing.stripe_sandbox.engine import Sandbox, World
-from billing.stripe_sandbox.gate import MEMORY_SECONDS
+from billing.stripe_sandbox.gate import forget_old_keys
 from billing.stripe_sandbox.rollover import run_until
 from billing.stripe_sandbox.thin import report_due_rejections
 
@@ -27,4 +27,4 @@ def tick(sandbox: Sandbox) -> None:
         report_due_rejections(sandbox, World.named(name))
     if now - sandbox.pruned_at > PRUNE_EVERY_SECONDS:
         sandbox.pruned_at = now
-        sandbox.store.db.execute("DELETE FROM idempotency WHERE at <= ?", (now - MEMORY_SECONDS,))
+        forget_old_keys(sandbox)

@@ -251,6 +251,9 @@ def test_control_refuses_what_it_does_not_know(sandbox):
         ("POST", "settings", {"colour": 1}),
         ("POST", "clock", {"when": 1}),
         ("DELETE", "faults/fault_99999", None),
+        ("POST", "foreign", {"event_name": "api_calls"}),
+        ("GET", "journal?limit=many", None),
+        ("POST", "clock", {"now": "tomorrow"}),
     ):
         with pytest.raises(ValueError, match="40"):
             sandbox.control(method, name, body)

@@ -133,6 +133,42 @@ def test_a_price_change_bills_the_old_usage_in_flexible_mode_only(
     assert invoices(client, sub.id)[0].total == billed
 
 
+def test_a_trial_bills_nothing_and_ends_on_time_or_at_once(sandbox, client, start):
+    meter, customer = make_meter(client), make_customer(client)
+    price = make_price(client, meter.id, unit_amount=10).id
+    trial = subscribe(client, customer, price, trial_period_days=7)
+    assert (trial.status, item_period(client, trial.id)) == (
+        "trialing",
+        (start, start + 7 * DAY),
+    )
+    send(client, customer, "100")
+    sandbox.advance(7 * DAY)
+    assert client.v1.subscriptions.retrieve(trial.id).status == "active"
+    send(client, customer, "2")
+    sandbox.set_clock(item_period(client, trial.id)[1] + HOUR)
+    assert sum(invoice.total for invoice in invoices(client, trial.id)) == 20
+    short = subscribe(client, make_customer(client), price, trial_period_days=7)
+    ended = client.v1.subscriptions.update(short.id, {"trial_end": "now"})
+    assert (ended.status, item_period(client, short.id)[0]) == ("active", int(sandbox.now()))
+
+
+def test_a_classic_subscription_migrates_to_flexible_mode_only(client, start):
+    price = make_price(client, make_meter(client).id).id
+    sub = subscribe(client, make_customer(client), price, billing_mode={"type": "classic"})
+    moved = client.v1.subscriptions.migrate(sub.id, {"billing_mode": {"type": "flexible"}})
+    assert moved.billing_mode.type == "flexible"
+
+
+def test_a_paused_subscription_keeps_drafts_or_voids_invoices(sandbox, client, start):
+    price = make_price(client, unit_amount=900).id
+    kept, voided = (subscribe(client, make_customer(client), price) for _ in range(2))
+    for sub, behavior in ((kept, "keep_as_draft"), (voided, "void")):
+        client.v1.subscriptions.update(sub.id, {"pause_collection": {"behavior": behavior}})
+    sandbox.set_clock(item_period(client, kept.id)[1] + HOUR)
+    assert invoices(client, kept.id)[0].status == "draft"
+    assert invoices(client, voided.id)[0].status == "void"
+
+
 def test_cancelling_at_period_end_bills_the_last_usage(sandbox, client, start):
     meter, customer = make_meter(client), make_customer(client)
     sub = subscribe(client, customer, make_price(client, meter.id, unit_amount=10).id)

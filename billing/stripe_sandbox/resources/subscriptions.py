@@ -211,6 +211,8 @@ def update(sandbox: Sandbox, call: Call) -> Doc:
         changes["canceled_at"] = now
     if call.params.get("billing_cycle_anchor") == "now":
         changes["billing_cycle_anchor"] = now
+    if call.params.get("trial_end") == "now" and old["status"] == "trialing":
+        changes |= {"status": "active", "trial_end": now, "billing_cycle_anchor": now}
     doc = sandbox.store.put(call.world.name, "subscription", old | changes)
     for index, item in enumerate(call.params.get("items") or []):
         _apply_item(sandbox, call, doc, item, where=f"items[{index}]")
@@ -265,6 +267,30 @@ def _restart_periods(sandbox: Sandbox, world: World, doc: Doc) -> None:
             "subscription_item",
             item | {"current_period_start": start, "current_period_end": end},
         )
+
+
+@route("POST", "/v1/subscriptions/{subscription}/migrate")
+def migrate(sandbox: Sandbox, call: Call) -> Doc:
+    """Moves a subscription to flexible mode, from where there is no way back (DOC)."""
+    old = sandbox.find(call.world, "subscription", call.args["subscription"])
+    if call.params["billing_mode"]["type"] != "flexible":
+        raise Failure("Subscriptions can only be migrated to `flexible`.", param="billing_mode")
+    mode = {
+        "type": "flexible",
+        "flexible": {"proration_discounts": "included"},
+        "updated_at": sandbox.time_for(call.world, old["customer"]),
+    }
+    doc = sandbox.store.put(call.world.name, "subscription", old | {"billing_mode": mode})
+    emit(
+        sandbox,
+        call.world,
+        "customer.subscription.updated",
+        "subscription",
+        doc,
+        previous={"billing_mode": old["billing_mode"]},
+        call=call,
+    )
+    return answer(sandbox, call, "subscription", doc)
 
 
 @route("DELETE", "/v1/subscriptions/{subscription_exposed_id}")
