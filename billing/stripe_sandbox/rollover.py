@@ -141,6 +141,20 @@ def _move_on(sandbox: Sandbox, world: World, doc: Doc, moment: int) -> Doc | Non
     return _bill(sandbox, world, doc, sources, moment, (start, moment))
 
 
+def restart(sandbox: Sandbox, world: World, doc: Doc, *, at: int, bill_usage: bool) -> None:
+    """Begins new periods at a reset anchor, and bills the usage up to it (not a trial's)."""
+    items = items_of(sandbox, world, doc["id"])
+    start = min(item["current_period_start"] for item in items)
+    sources: list[Doc] = []
+    for item in items:
+        sources += _sources_of_turn(
+            sandbox, world, doc, item, at, bill_usage=bill_usage, renew=True
+        )
+    sources += _pending_items(sandbox, world, doc)
+    if sources:
+        _bill(sandbox, world, doc, sources, at, (start, at), reason="subscription_update")
+
+
 def _sources_of_turn(
     sandbox: Sandbox,
     world: World,
@@ -187,6 +201,8 @@ def _bill(
     sources: list[Doc],
     moment: int,
     period: tuple[int, int],
+    *,
+    reason: str = "subscription_cycle",
 ) -> Doc:
     """Makes the draft of a period's end, as `pause_collection` wants it."""
     customer = sandbox.find(world, "customer", doc["customer"])
@@ -198,7 +214,7 @@ def _bill(
         currency=doc["currency"],
         sources=sources,
         at=moment,
-        reason="subscription_cycle",
+        reason=reason,
         period=period,
         subscription=doc,
         auto_advance=pause is None,

@@ -148,8 +148,26 @@ def test_a_trial_bills_nothing_and_ends_on_time_or_at_once(sandbox, client, star
     sandbox.set_clock(item_period(client, trial.id)[1] + HOUR)
     assert sum(invoice.total for invoice in invoices(client, trial.id)) == 20
     short = subscribe(client, make_customer(client), price, trial_period_days=7)
+    send(client, short.customer, "100")
+    sandbox.advance(HOUR)
     ended = client.v1.subscriptions.update(short.id, {"trial_end": "now"})
     assert (ended.status, item_period(client, short.id)[0]) == ("active", int(sandbox.now()))
+    sandbox.set_clock(item_period(client, short.id)[1] + HOUR)
+    assert sum(invoice.total for invoice in invoices(client, short.id)) == 0
+
+
+def test_a_reset_anchor_bills_the_usage_so_far_and_begins_anew(sandbox, client, start):
+    meter, customer = make_meter(client), make_customer(client)
+    sub = subscribe(client, customer, make_price(client, meter.id, unit_amount=10).id)
+    send(client, customer, "3")
+    sandbox.advance(5 * DAY)
+    client.v1.subscriptions.update(sub.id, {"billing_cycle_anchor": "now"})
+    send(client, customer, "4")
+    first = invoices(client, sub.id)[0]
+    assert (first.billing_reason, first.total) == ("subscription_update", 30)
+    assert item_period(client, sub.id) == (start + 5 * DAY, at(2027, 3, 5, 10))
+    sandbox.set_clock(at(2027, 3, 5, 11))
+    assert [invoice.total for invoice in invoices(client, sub.id)] == [40, 30]
 
 
 def test_a_classic_subscription_migrates_to_flexible_mode_only(client, start):

@@ -12,15 +12,15 @@ from billing.stripe_sandbox.answers import (
     merged_metadata,
     page,
 )
-from billing.stripe_sandbox.engine import Call, Sandbox, World, new_id
+from billing.stripe_sandbox.engine import Call, Sandbox, new_id
 from billing.stripe_sandbox.errors import Failure, missing_param
-from billing.stripe_sandbox.periods import anchor_from_config, period_at
+from billing.stripe_sandbox.periods import anchor_from_config
 from billing.stripe_sandbox.resources.subscription_items import (
     add_item,
     change_item,
     remove_item,
 )
-from billing.stripe_sandbox.rollover import final_invoice, first_invoice
+from billing.stripe_sandbox.rollover import final_invoice, first_invoice, restart
 from billing.stripe_sandbox.routing import route
 from billing.stripe_sandbox.store import Doc
 from billing.stripe_sandbox.subscription_store import ENDED, end_subscription, items_of
@@ -217,7 +217,8 @@ def update(sandbox: Sandbox, call: Call) -> Doc:
     for index, item in enumerate(call.params.get("items") or []):
         _apply_item(sandbox, call, doc, item, where=f"items[{index}]")
     if "billing_cycle_anchor" in changes:
-        _restart_periods(sandbox, call.world, doc)
+        restart(sandbox, call.world, doc, at=now, bill_usage=old["status"] != "trialing")
+        doc = sandbox.find(call.world, "subscription", doc["id"])
     previous = {name: old[name] for name in changes}
     emit(
         sandbox,
@@ -249,23 +250,6 @@ def _apply_item(
             old,
             {"proration_behavior": call.params.get("proration_behavior")} | item,
             where=where,
-        )
-
-
-def _restart_periods(sandbox: Sandbox, world: World, doc: Doc) -> None:
-    """Begins a new period of every item at the subscription's anchor."""
-    for item in items_of(sandbox, world, doc["id"]):
-        recurring = sandbox.find(world, "price", item["price"])["recurring"]
-        start, end = period_at(
-            doc["billing_cycle_anchor"],
-            recurring["interval"],
-            recurring["interval_count"],
-            doc["billing_cycle_anchor"],
-        )
-        sandbox.store.put(
-            world.name,
-            "subscription_item",
-            item | {"current_period_start": start, "current_period_end": end},
         )
 
 
