@@ -1,8 +1,8 @@
 """The test databases: a template migrated once, a copy of it for each worker.
 
-The migrated cluster is kept in .pytest_cache under a digest of everything that shapes
-it, so that the next run starts in a second. `TEST_DATABASE_URL` (a superuser's) uses
-another server instead.
+Migrated clusters are kept in the user's cache folder under a digest of everything that
+shapes them, so that the next run starts in a second. `TEST_DATABASE_URL` (a superuser's)
+uses another server instead.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from psycopg import sql
 
 from stripemeter.runtime.postgres import (
     OWNER_ROLE,
+    PostgresServer,
     create_database,
     ensure_roles,
     set_default_privileges,
@@ -29,7 +30,12 @@ from tests.support.environment import ROLE_PASSWORD, ROOT, TestRun, role_url
 
 #: Rows of these come from the migrations and stay through every test.
 _KEPT_TABLES = frozenset({"django_migrations", "django_content_type", "auth_permission"})
-_CACHE = ROOT / ".pytest_cache" / "stripemeter"
+_CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    / "stripemeter"
+    / "test-clusters"
+)
+_KEPT_CLUSTERS = 8
 
 
 class Cluster:
@@ -49,6 +55,7 @@ class Cluster:
                 return
             if self.run.external_url:
                 self._make_template()
+                self._migrate("all")
             else:
                 self._start_embedded()
             ready.touch()
@@ -107,19 +114,18 @@ class Cluster:
     # --- building ----------------------------------------------------------------------
 
     def _start_embedded(self) -> None:
+        """Start on the newest kept cluster that fits: fully migrated, third-party tables, none."""
         server = self.run.postgres()
-        kept = _CACHE / f"cluster-{_digest(str(server.programs))}"
-        if kept.exists():
-            server.home.mkdir(mode=0o700)
-            shutil.copytree(kept, server.data, symlinks=True)
-            _give_tree(server.home)
-            server.start()
-            return
-        server.start()
-        self._make_template()
-        server.stop()
-        _keep(server.data, kept)
-        server.start()
+        base = _CACHE / f"base-{_digest(server.programs.major, _base_sources())}"
+        full = _CACHE / f"full-{_digest(server.programs.major, _all_sources())}"
+        if not _restore(full, server):
+            if not _restore(base, server):
+                server.start()
+                self._make_template()
+                self._migrate("third-party")
+                _keep(server, base)
+            self._migrate("all")
+            _keep(server, full)
 
     def _make_template(self) -> None:
         with self.connect() as connection:
@@ -127,11 +133,18 @@ class Cluster:
             create_database(connection, self.template)
         with self.connect(self.template) as connection:
             set_default_privileges(connection)
+
+    def _migrate(self, what: str) -> None:
         url = role_url(self.run, OWNER_ROLE, self.template)
         done = subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--noinput", "--skip-checks", "-v", "0"],
+            [sys.executable, "-m", "tests.support.migrate", what],
             cwd=ROOT,
-            env={**os.environ, "DATABASE_OWNER_URL": url},
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "stripemeter.settings",
+                "STRIPEMETER_DB_ROLE": "owner",
+                "DATABASE_OWNER_URL": url,
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -164,33 +177,60 @@ def _disconnect_others(connection: "psycopg.Connection[Any]") -> None:
     )
 
 
-def _digest(programs: str) -> str:
-    """Digest of all that shapes a migrated cluster: models, migrations, versions, server."""
-    digest = hashlib.sha256(programs.encode())
-    shaping = [ROOT / "requirements-dev.lock", ROOT / "stripemeter/runtime/postgres.py"]
-    for path in sorted([*shaping, *_shaping_sources()]):
+def _digest(major: int, sources: Iterable[Path]) -> str:
+    """Digest of all that shapes a kept cluster."""
+    digest = hashlib.sha256(str(major).encode())
+    for path in sorted(sources):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
         digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
 
 
-def _shaping_sources() -> Iterator[Path]:
+def _base_sources() -> list[Path]:
+    """What shapes the tables of others: versions, dj-stripe's generated migration, the server."""
+    return [
+        ROOT / "requirements-dev.lock",
+        ROOT / "stripemeter/runtime/postgres.py",
+        ROOT / "stripemeter/djstripe_migrations/0001_initial.py",
+    ]
+
+
+def _all_sources() -> list[Path]:
+    """The same and what shapes ours: models, migrations and their SQL."""
+    sources = _base_sources()
     for folder in ("stripemeter", "ledger", "counters", "billing", "reconciliation", "widget"):
         for path in (ROOT / folder).rglob("*"):
             shapes = "migrations" in str(path) or "models" in str(path) or path.name == "apps.py"
-            if shapes and path.suffix in {".py", ".sql"}:
-                yield path
+            if shapes and path.suffix in {".py", ".sql"} and path not in sources:
+                sources.append(path)
+    return sources
 
 
-def _keep(data: Path, kept: Path) -> None:
-    """Keep a stopped cluster for later runs; older ones go."""
+def _restore(kept: Path, server: PostgresServer) -> bool:
+    """Start ``server`` on a copy of a kept cluster; False when there is none."""
+    if not kept.exists():
+        return False
+    os.utime(kept)
+    server.home.mkdir(mode=0o700, exist_ok=True)
+    shutil.copytree(kept, server.data, symlinks=True)
+    _give_tree(server.home)
+    server.start()
+    return True
+
+
+def _keep(server: PostgresServer, kept: Path) -> None:
+    """Keep a copy of the cluster for later runs of any checkout; the oldest copies go."""
+    server.stop()
     kept.parent.mkdir(parents=True, exist_ok=True)
-    scratch = kept.with_name(f"{kept.name}.{os.getpid()}")
-    shutil.copytree(data, scratch, symlinks=True)
-    for old in kept.parent.glob("cluster-*"):
-        if old != scratch:
-            shutil.rmtree(old, ignore_errors=True)
-    scratch.rename(kept)
+    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
+    shutil.copytree(server.data, scratch, symlinks=True)
+    with suppress(OSError):  # another run was faster
+        scratch.rename(kept)
+    shutil.rmtree(scratch, ignore_errors=True)
+    by_age = sorted(_CACHE.glob("[bf]*-*"), key=lambda path: path.stat().st_mtime)
+    for old in by_age[:-_KEPT_CLUSTERS]:
+        shutil.rmtree(old, ignore_errors=True)
+    server.start()
 
 
 def _give_tree(folder: Path) -> None:
