@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing.outlook import LineOutlook, Outlook, outlook
 from billing.pricing.numbers import major
 from billing.projection import Line, Projection, project
 from counters.api import freshness
@@ -44,6 +45,7 @@ class ProjectionOutput(serializers.Serializer[Any]):
     totals = serializers.ListField(child=serializers.DictField())
     unpriced = serializers.ListField(child=serializers.CharField())
     freshness = serializers.DictField()
+    forecast = serializers.DictField()
 
 
 class ProjectionView(TenantView):
@@ -70,7 +72,8 @@ class ProjectionView(TenantView):
         projection = project(
             tenant_id=self.principal.tenant_id, customer_ref=data["customerRef"], period=period
         )
-        return Response(shown(projection, now=now))
+        expected = outlook(projection, tenant_id=self.principal.tenant_id, now=now)
+        return Response({**shown(projection, now=now), "forecast": shown_outlook(expected)})
 
     def _period(self, data: dict[str, Any], now: datetime) -> Period:
         start, end = data.get("periodStart"), data.get("periodEnd")
@@ -146,3 +149,38 @@ def _shown_line(line: Line) -> dict[str, Any]:
             for row in line.rated.rows
         ]
     return shown_line
+
+
+def shown_outlook(expected: Outlook) -> dict[str, Any]:
+    """The expected bill as the wire shows it; every number in it is an estimate."""
+    return {
+        "total": expected.total,
+        "low": expected.low,
+        "high": expected.high,
+        "level": Decimal("0.8"),
+        "currency": expected.currency,
+        "lineItems": [_shown_outlook_line(line) for line in expected.lines],
+    }
+
+
+def _shown_outlook_line(line: LineOutlook) -> dict[str, Any]:
+    found = line.forecast
+    test = found.back_test
+    return {
+        "metric": line.line.usage.name,
+        "quantity": found.total,
+        "low": found.interval.low if found.interval else None,
+        "high": found.interval.high if found.interval else None,
+        "total": line.total,
+        "totalLow": line.low,
+        "totalHigh": line.high,
+        "method": found.method,
+        "confidence": found.confidence,
+        "note": found.note,
+        "backTest": None
+        if test is None
+        else {"wape": test.wape, "mape": test.mape, "origins": test.origins},
+        "nextTierOn": line.next_tier.on.isoformat()
+        if line.next_tier and line.next_tier.on
+        else None,
+    }

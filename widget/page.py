@@ -1,0 +1,190 @@
+"""Everything the customer's page shows, read once, in the customer's terms."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from billing.outlook import LineOutlook, Outlook, outlook
+from billing.projection import Line, Projection, project
+from counters.models import Adjustment
+from counters.selectors import MetricUsage, period_of
+from counters.selectors.history import Point, usage_history
+from ledger.models import Metric
+from stripemeter.lib.periods import Period
+from widget.access import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCard:
+    """One metric: its total, its price position, its days."""
+
+    usage: MetricUsage
+    line: Line | None
+    outlook: LineOutlook | None
+    days: list[tuple[date, Decimal]]
+    #: Units at no charge before the first charged tier, if the price has such a tier.
+    included: Decimal | None
+    #: Corrections that wait for approval, not part of the total.
+    waiting: Decimal
+
+    @property
+    def included_share(self) -> int | None:
+        """Per cent of the included amount that is used, at most 100."""
+        if not self.included:
+            return None
+        return int(min(self.usage.total / self.included * 100, Decimal(100)))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The customer's running period."""
+
+    viewer: Viewer
+    period: Period
+    now: datetime
+    projection: Projection
+    outlook: Outlook
+    cards: list[MetricCard]
+    pending_events: int
+    updated_at: datetime | None
+
+    @property
+    def last_day(self) -> date:
+        """The last day of the period."""
+        return (self.period.end - timedelta(microseconds=1)).date()
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of every priced metric, or None if there are several or none."""
+        currencies = self.projection.currencies
+        return currencies[0] if len(currencies) == 1 else None
+
+    @property
+    def cost(self) -> Decimal | None:
+        """Cost so far in major units."""
+        return self.projection.subtotal(self.currency) if self.currency else None
+
+
+def read_page(viewer: Viewer, *, now: datetime) -> Page:
+    """The page of the viewer's customer at ``now``."""
+    tenant_id, customer = viewer.tenant.pk, viewer.customer_ref
+    period = period_of(tenant_id=tenant_id, customer_ref=customer, instant=now)
+    whole = project(tenant_id=tenant_id, customer_ref=customer, period=period)
+    projection = Projection(
+        customer,
+        period,
+        [line for line in whole.lines if viewer.shows(line.usage.name)],
+        [usage for usage in whole.usage if viewer.shows(usage.name)],
+    )
+    expected = outlook(projection, tenant_id=tenant_id, now=now)
+    outlooks = {line.line.usage.metric_id: line for line in expected.lines}
+    waiting = _waiting(tenant_id, customer, period)
+    metrics = Metric.objects.in_bulk([usage.metric_id for usage in projection.usage])
+    cards = [
+        _card(
+            usage, metrics[usage.metric_id], outlooks.get(usage.metric_id), waiting, viewer, period
+        )
+        for usage in projection.usage
+    ]
+    newest = [usage.last_recorded_at for usage in projection.usage if usage.last_recorded_at]
+    return Page(
+        viewer=viewer,
+        period=period,
+        now=now,
+        projection=projection,
+        outlook=expected,
+        cards=cards,
+        pending_events=sum(usage.pending_events for usage in projection.usage),
+        updated_at=max(newest, default=None),
+    )
+
+
+def _waiting(tenant_id: int, customer: str, period: Period) -> dict[int, Decimal]:
+    pending = Adjustment.objects.filter(
+        tenant_id=tenant_id,
+        customer_ref=customer,
+        period_start=period.start,
+        status=Adjustment.Status.PENDING,
+    )
+    found: dict[int, Decimal] = {}
+    for metric_id, delta in pending.values_list("metric_id", "delta"):
+        found[metric_id] = found.get(metric_id, Decimal(0)) + delta
+    return found
+
+
+def _card(
+    usage: MetricUsage,
+    metric: Metric,
+    expected: LineOutlook | None,
+    waiting: dict[int, Decimal],
+    viewer: Viewer,
+    period: Period,
+) -> MetricCard:
+    points = usage_history(
+        tenant_id=viewer.tenant.pk,
+        metric=metric,
+        customer_ref=viewer.customer_ref,
+        since=period.start,
+        until=period.end,
+        interval="day",
+    )
+    line = expected.line if expected else None
+    return MetricCard(
+        usage=usage,
+        line=line,
+        outlook=expected,
+        days=_every_day(points, period),
+        included=_included(line),
+        waiting=waiting.get(usage.metric_id, Decimal(0)),
+    )
+
+
+def _every_day(points: list[Point], period: Period) -> list[tuple[date, Decimal]]:
+    values = {point.ts.date(): point.value for point in points}
+    day, days = period.start.date(), []
+    while day <= (period.end - timedelta(microseconds=1)).date():
+        days.append((day, values.get(day, Decimal(0))))
+        day += timedelta(days=1)
+    return days
+
+
+def _included(line: Line | None) -> Decimal | None:
+    if line is None or line.price is None or not line.price.tiers:
+        return None
+    first = line.price.tiers[0]
+    if first.up_to is None or first.unit_amount or first.flat_amount:
+        return None
+    return first.up_to * Decimal(line.mapping.unit_factor)
+
+
+def as_json(page: Page) -> dict[str, Any]:
+    """The page's numbers for `/widget/usage`: the same as on the page, digit for digit."""
+    return {
+        "customerRef": page.viewer.customer_ref,
+        "period": {"start": page.period.start.date().isoformat(), "end": page.last_day.isoformat()},
+        "currency": page.currency,
+        "cost": page.cost,
+        "projected": {
+            "total": page.outlook.total,
+            "low": page.outlook.low,
+            "high": page.outlook.high,
+        },
+        "metrics": [
+            {
+                "name": card.usage.name,
+                "unit": card.usage.unit,
+                "current": card.usage.total,
+                "included": card.included,
+                "waiting": card.waiting,
+                "amount": card.line.amount if card.line else None,
+                "days": [{"day": day.isoformat(), "value": value} for day, value in card.days],
+            }
+            for card in page.cards
+        ],
+        "freshness": {
+            "asOf": page.now,
+            "lastUpdate": page.updated_at,
+            "pendingEvents": page.pending_events,
+        },
+    }
