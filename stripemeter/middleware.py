@@ -21,7 +21,7 @@ from stripemeter.lib.logs import get_logger
 
 log = get_logger(__name__)
 
-API_PREFIXES = ("/v1/", "/webhooks/", "/health", "/metrics", "/widget/usage", "/widget/tokens")
+API_PREFIXES = ("/v1/", "/webhooks/", "/health", "/metrics", "/widget/")
 
 _STATIC_ROUTES_MAX = 500
 _static_routes: dict[str, ResolverMatch] = {}

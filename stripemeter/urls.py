@@ -21,5 +21,6 @@ urlpatterns = [
     path("", include("ledger.urls")),
     path("", include("counters.urls")),
     path("", include("billing.urls")),
+    path("", include("widget.urls")),
     path("", include("reconciliation.urls")),
 ]

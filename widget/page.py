@@ -5,12 +5,18 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+
 from billing.outlook import LineOutlook, Outlook, outlook
+from billing.pricing.numbers import major
 from billing.projection import Line, Projection, project
 from counters.models import Adjustment
 from counters.selectors import MetricUsage, period_of
 from counters.selectors.history import Point, usage_history
 from ledger.models import Metric
+from stripemeter.lib.charts import bars
+from stripemeter.lib.decimals import plain
 from stripemeter.lib.periods import Period
 from widget.access import Viewer
 
@@ -34,6 +40,35 @@ class MetricCard:
         if not self.included:
             return None
         return int(min(self.usage.total / self.included * 100, Decimal(100)))
+
+    @property
+    def chart(self) -> SafeString:
+        """The days of the period as bars."""
+        shown = [(f"{day.isoformat()}: {plain(value)}", value) for day, value in self.days]
+        return bars(shown, label=gettext("%(name)s per day") % {"name": self.usage.name})
+
+    @property
+    def next_unit_price(self) -> Decimal | None:
+        """What the next unit costs, in major units."""
+        if self.line is None or self.line.price is None or self.line.next_unit is None:
+            return None
+        return major(self.line.next_unit.marginal, self.line.price.exponent)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The tiers that make the amount, in major units; they add up to it."""
+        if self.line is None or self.line.rated is None or self.line.price is None:
+            return []
+        exponent = self.line.price.exponent
+        return [
+            {
+                "tier": row.tier,
+                "kind": row.kind,
+                "units": row.units,
+                "amount": major(row.amount, exponent),
+            }
+            for row in self.line.rated.rows
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +117,7 @@ def read_page(viewer: Viewer, *, now: datetime) -> Page:
     waiting = _waiting(tenant_id, customer, period)
     metrics = Metric.objects.in_bulk([usage.metric_id for usage in projection.usage])
     cards = [
-        _card(
-            usage, metrics[usage.metric_id], outlooks.get(usage.metric_id), waiting, viewer, period
-        )
+        _card(usage, metrics, outlooks.get(usage.metric_id), waiting, viewer, period)
         for usage in projection.usage
     ]
     newest = [usage.last_recorded_at for usage in projection.usage if usage.last_recorded_at]
@@ -115,7 +148,7 @@ def _waiting(tenant_id: int, customer: str, period: Period) -> dict[int, Decimal
 
 def _card(
     usage: MetricUsage,
-    metric: Metric,
+    metrics: dict[int, Metric],
     expected: LineOutlook | None,
     waiting: dict[int, Decimal],
     viewer: Viewer,
@@ -123,7 +156,7 @@ def _card(
 ) -> MetricCard:
     points = usage_history(
         tenant_id=viewer.tenant.pk,
-        metric=metric,
+        metric=metrics[usage.metric_id],
         customer_ref=viewer.customer_ref,
         since=period.start,
         until=period.end,

@@ -68,6 +68,8 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Context of every operator page: who, where, and where else. Pages not built have no link."""
+    if not hasattr(request, "user"):
+        return {}
     operator = getattr(request, "operator", None) or operator_of(request)
     if operator is None:
         return {}
