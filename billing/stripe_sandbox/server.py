@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces
+from granian.log import LogLevels
 from granian.server.embed import Server
 
 from billing.stripe_sandbox.app import Application
@@ -48,11 +49,13 @@ async def serve(
         port=port,
         interface=Interfaces.ASGI,
         log_access=False,
+        log_level=LogLevels.error,
         websockets=False,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    sys.stderr.write(f"Stripe sandbox at http://{host}:{port}, data in {db}\n")
     background = asyncio.create_task(application.run_background())
     try:
         await server.serve()
