@@ -225,7 +225,8 @@ LEFT JOIN (
            sum(delta) FILTER (WHERE state = 'acknowledged') AS acknowledged,
            sum(delta) FILTER (WHERE state NOT IN ('acknowledged', 'rejected')) AS open
     FROM billing_push WHERE tenant_id = %(tenant)s GROUP BY 1, 2, 3, 4, 5
-) p USING (tenant_id, mapping_id, customer_ref, period_start, mode)
+) p ON p.tenant_id = k.tenant_id AND p.mapping_id = k.mapping_id AND p.mode = k.mode
+    AND p.customer_ref = k.customer_ref AND p.period_start = k.period_start
 WHERE k.tenant_id = %(tenant)s
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 DESC
 """

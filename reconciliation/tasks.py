@@ -29,7 +29,7 @@ def tick() -> int:
     return done
 
 
-@shared_task(name="reconciliation.schedule", time_limit=120)
+@shared_task(name="reconciliation.schedule", soft_time_limit=110, time_limit=120)
 def schedule() -> int:
     """Queue the regular runs and drop lines that nobody needs any more."""
     now = clock.now()
