@@ -2,7 +2,7 @@
 
 import re
 
-from tests.tidy.sources import python_sources
+from tests.tidy.sources import PACKAGES, python_sources
 
 _READS = re.compile(
     r"(?:env_(?:str|bool|int|list)|_secret|environ\.get|environ\.setdefault|getenv)"
@@ -15,6 +15,6 @@ _NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE", "PATH"}
 def variables_read() -> set[str]:
     """Every variable named in a read of the environment, of settings or of the runtime."""
     found: set[str] = set()
-    for source in python_sources("stripemeter", "ledger", "counters", "billing", "widget"):
+    for source in python_sources(*PACKAGES):
         found |= set(_READS.findall(source.text))
     return found - _NOT_SETTINGS
