@@ -43,6 +43,22 @@ def test_tenants_and_customers_never_mix(world):
     assert world.at_stripe() == Decimal(5)
     assert world.at_stripe("c2") == Decimal(7)
     assert world.at_stripe(tenant=world.globex) == Decimal(11)
+    world.use(1)
+    world.use(2, customer="c2")
+    world.use(3, tenant=world.globex)
+    world.push()
+    assert world.at_stripe() == Decimal(6)
+    assert world.at_stripe("c2") == Decimal(9)
+    assert world.at_stripe(tenant=world.globex) == Decimal(14)
+
+
+def test_a_total_that_returns_to_an_old_value_is_said_each_time(world):
+    world.mapping(aggregation="last")
+    for hours, quantity in enumerate([5, 3, 5, 3]):
+        world.use(quantity, ts=world.now - timedelta(hours=6 - hours))
+        world.settle()
+        assert world.at_stripe() == quantity
+    assert len({push.identifier for push in Push.objects.all()}) == 4
 
 
 def test_a_customer_without_link_waits_and_is_pushed_once_linked(world):
