@@ -45,6 +45,14 @@ def free_port() -> int:
 
 def start(stack: ExitStack) -> Parts:
     """Start everything with durable settings; the environment points at it afterwards."""
+    dsn = start_data(stack)
+    port = free_port()
+    _web(stack, port)
+    return Parts(dsn, f"http://127.0.0.1:{port}", port)
+
+
+def start_data(stack: ExitStack) -> str:
+    """Start PostgreSQL and Redis, migrated; the owner's URL of the database."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stripemeter-bench-")))
     server = PostgresServer(home / "pg", settings={**laptop_settings(), "max_wal_size": "16GB"})
     server.start()
@@ -53,7 +61,6 @@ def start(stack: ExitStack) -> Parts:
     redis = RedisServer(home / "redis", password=PASSWORD)
     redis.start()
     stack.callback(redis.stop)
-    port = free_port()
     os.environ.update(
         DATABASE_URL=server.url(APP_ROLE, "bench"),
         DATABASE_OWNER_URL=server.url(OWNER_ROLE, "bench"),
@@ -65,8 +72,7 @@ def start(stack: ExitStack) -> Parts:
         LOG_LEVEL="ERROR",
     )
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, check=True)
-    _web(stack, port)
-    return Parts(server.url(OWNER_ROLE, "bench"), f"http://127.0.0.1:{port}", port)
+    return server.url(OWNER_ROLE, "bench")
 
 
 def _web(stack: ExitStack, port: int) -> None:

@@ -21,6 +21,7 @@ from billing import formulas, slicing
 from billing.services import plan_sql
 from billing.slicing import Delta, Deltas, Step
 from stripemeter.lib.decimals import exact_sum
+from stripemeter.lib.faults import point
 from stripemeter.lib.logs import get_logger
 from stripemeter.lib.periods import Period
 
@@ -177,6 +178,7 @@ def _plan(candidates: list[Candidate], now: datetime) -> Planned:
         revision = facts.revision if complete else -1
         sequence = facts.next_sequence + len(rows)
         seen.append((*candidate.key, candidate.period_end, revision, sequence, deltas.refusal, now))
+    point("push.planned")
     _write(pushes, moved, seen)
     return Planned(cursors=len(seen), pushes=len(pushes), held=held)
 

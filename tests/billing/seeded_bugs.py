@@ -36,7 +36,7 @@ BUGS = (
         "billing/services/plan_sql.py",
         "FOR UPDATE OF k SKIP LOCKED",
         "",
-        "test_push_faults.py::test_two_workers_at_once_never_send_on_one_lane_and_never_twice",
+        "test_push_faults.py::test_two_planners_at_once_intend_a_delta_once",
     ),
     Bug(
         "M8",

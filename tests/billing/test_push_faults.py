@@ -14,7 +14,7 @@ from django.db import connections
 from billing import selectors
 from billing.models import Push, PushAttempt, PushCursor
 from billing.services import accounts, delivery, review, settling
-from billing.services.running import run_pushes
+from billing.services.running import plan_now, run_pushes
 from billing.stripe.answers import Answer, Outcome
 from billing.stripe.client import client_for
 from counters.models import Adjustment, Counter
@@ -202,6 +202,37 @@ def test_two_workers_at_once_never_send_on_one_lane_and_never_twice(world):
     # The sandbox refuses a second call on a lane that is busy: none was made.
     assert not PushAttempt.objects.exclude(outcome="accepted").exists()
     assert Push.objects.count() == 24
+
+
+def test_two_planners_at_once_intend_a_delta_once(world, monkeypatch):
+    world.mapping()
+    world.use(5)
+    world.push()
+    world.use(4)
+    # Both have read what there is to say before either writes it down.
+    monkeypatch.setenv("STRIPEMETER_FAULT_POINTS", "push.planned=sleep:1.5")
+    planned, errors = [], []
+    ready = threading.Barrier(2)
+
+    def plan() -> None:
+        try:
+            ready.wait()
+            planned.append(plan_now(tenant_id=world.acme.pk, now=world.now)[0])
+        except Exception as error:  # the assertion below shows it
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    planners = [threading.Thread(target=plan) for _ in range(2)]
+    for each in planners:
+        each.start()
+    for each in planners:
+        each.join()
+    assert errors == []
+    assert sorted(planned) == [0, 1]
+    monkeypatch.delenv("STRIPEMETER_FAULT_POINTS")
+    world.settle()
+    assert_said_once(world, 9)
 
 
 def test_a_rotated_key_halts_the_account_without_a_storm(world):
