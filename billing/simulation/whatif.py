@@ -248,8 +248,7 @@ class WhatIf:
         return tuple(
             item
             for item in self.losers
-            if item.before_minor <= 0
-            or item.delta_minor * 100 > multiply(percent, Decimal(item.before_minor))
+            if item.delta_minor * 100 > multiply(percent, Decimal(item.before_minor))
         )
 
 

@@ -165,6 +165,13 @@ def test_a_commitment_of_another_period_does_not_count() -> None:
     assert simulate(config, 10, commitments=[past]).total == 10
 
 
+def test_a_second_commitment_gives_only_what_the_first_left_open() -> None:
+    config = {"model": "flat", "currency": "USD", "unitPrice": 1}
+    invoice = simulate(config, 10, commitments=[{"amount": 8}, {"amount": 8, "applied": 1}])
+    assert (invoice.credits, invoice.total) == (10, 0)
+    assert [taken.remaining_minor for taken in invoice.taken] == [0, 500]
+
+
 def test_unused_credit_is_reported_although_it_counts_in_full() -> None:
     config = {"model": "flat", "currency": "USD", "unitPrice": 1}
     invoice = simulate(config, 10, credits=[{"amount": 100, "reason": "big"}])
