@@ -328,6 +328,9 @@ def _invoice_fact(target: Target, invoices: Any) -> InvoiceFact | None:
         and line.start < target.bounds.end
         and line.end > target.bounds.start
     ]
+    if not lines and target.price_changed:
+        # Classic billing drops the usage before a change: the old price has no line at all.
+        return _dropped(target, invoices.lines)
     if not lines:
         return None
     return InvoiceFact(
@@ -336,6 +339,20 @@ def _invoice_fact(target: Target, invoices: Any) -> InvoiceFact | None:
         invoice_id=lines[0].invoice_id,
         line_ids=tuple(line.line_id for line in lines),
         price_changed=target.price_changed,
+    )
+
+
+def _dropped(target: Target, lines: list[Any]) -> InvoiceFact | None:
+    covering = [
+        line for line in lines if line.start < target.period_end and line.end > target.bounds.end
+    ]
+    if not covering:
+        return None
+    return InvoiceFact(
+        quantity=ZERO,
+        finalized_at=min(line.finalized_at for line in covering),
+        invoice_id=covering[0].invoice_id,
+        price_changed=True,
     )
 
 

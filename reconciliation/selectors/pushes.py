@@ -16,7 +16,7 @@ from reconciliation.selectors.targets import Key, Target, columns, key_of
 #: Pushes of one cursor that are looked at one by one; more have no use for evidence.
 PUSHES_MAX = 20_000
 #: Rejections that are our own doing, not Stripe's.
-OWN_CODES = frozenset({"never_sent", "repair", "undone"})
+OWN_CODES = frozenset({"never_sent", "operator", "released", "repair", "undone"})
 
 
 @dataclass(slots=True)
