@@ -12,10 +12,20 @@ from typing import Any
 
 from django.db import connection
 
+from billing.services.corrections import ADOPTED
 from counters.services.recompute import Difference, differences
 from counters.services.recompute import Scope as CounterScope
 from reconciliation import drift
-from reconciliation.facts import Cause, Edge, Facts, Found, InvoiceFact, Policy
+from reconciliation.facts import (
+    REJECTED,
+    Cause,
+    Edge,
+    Facts,
+    Found,
+    InvoiceFact,
+    Policy,
+    PushFact,
+)
 from reconciliation.reading import Lane, Reading, StripeReader, lane_of, wanted_of
 from reconciliation.selectors import pushes, targets
 from reconciliation.selectors.pushes import Told
@@ -75,11 +85,8 @@ class LedgerCheck:
         found = self._found.get((target.metric_id, target.customer_ref, target.period_start))
         if found is None:
             return target.folded
-        if target.aggregation == "sum":
-            return target.folded + found.ledger_sum - found.counter_sum
-        if target.aggregation == "count":
-            return target.folded + found.ledger_events - found.counter_events
-        return _ledger_level(target)
+        change = found.ledger.of(target.aggregation) - found.counter.of(target.aggregation)
+        return target.folded + change
 
 
 def _mapped_metrics(tenant_id: int) -> tuple[int, ...]:
@@ -88,33 +95,6 @@ def _mapped_metrics(tenant_id: int) -> tuple[int, ...]:
             "SELECT DISTINCT metric_id FROM billing_pricemapping WHERE tenant_id = %s", [tenant_id]
         )
         return tuple(row[0] for row in cursor.fetchall())
-
-
-def _ledger_level(target: Target) -> Decimal:
-    """Maximum, minimum or last value straight from the events."""
-    value = {
-        "max": "max(quantity)",
-        "min": "min(quantity)",
-        "last": "(array_agg(quantity ORDER BY ts DESC, batch_id DESC, key DESC))[1]",
-    }.get(target.aggregation)
-    if value is None:
-        return target.folded
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""SELECT {value} FROM ledger_event e WHERE tenant_id = %s AND metric_id = %s
-                AND customer_ref = %s AND ts >= %s AND ts < %s
-                AND NOT EXISTS (SELECT FROM ledger_pendingbatch p WHERE p.batch_id = e.batch_id)
-                AND NOT EXISTS (SELECT FROM counters_lateevent l
-                                WHERE l.tenant_id = e.tenant_id AND l.key = e.key)""",
-            [
-                target.tenant_id,
-                target.metric_id,
-                target.customer_ref,
-                target.period_start,
-                target.period_end,
-            ],
-        )
-        return cursor.fetchone()[0] or ZERO
 
 
 class Gatherer:
@@ -231,7 +211,7 @@ class Gatherer:
             counter=made.counter,
             wanted=made.wanted,
             carry=made.carry,
-            counter_moved_at=target.folded_at,
+            counter_moved_at=_moved_at(target, facts_of_pushes),
             pushes=facts_of_pushes,
             held_reason=target.held_reason,
             customer=target.stripe_customer,
@@ -388,6 +368,17 @@ def _carry(made: Assessment) -> list[Found]:
         return []
     evidence = {"carry": made.carry, "unit": "units of the metric"}
     return [Found(Cause.ROUNDING_CARRY, ZERO, evidence)]
+
+
+def _moved_at(target: Target, told: tuple[PushFact, ...]) -> datetime | None:
+    """When the books last changed: by a fold, or by a push booked or taken back by a plan."""
+    booked = [
+        push.settled_at
+        for push in told
+        if push.settled_at is not None
+        and (push.error_code == ADOPTED or (push.state == REJECTED and not push.error_code))
+    ]
+    return max([*booked, *([target.folded_at] if target.folded_at else [])], default=None)
 
 
 def _why_unread(target: Target) -> str:

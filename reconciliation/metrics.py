@@ -59,6 +59,11 @@ JOIN tenancy_tenant t ON t.id = r.tenant_id WHERE r.status = 'done' GROUP BY 1 L
 """
 
 
+_HALTED: LiteralString = """
+SELECT mode, count(*) FILTER (WHERE halted_at IS NOT NULL) FROM billing_stripeaccount GROUP BY 1
+"""
+
+
 def _rows(statement: LiteralString) -> list[tuple[object, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
@@ -106,6 +111,11 @@ def _since_run() -> Iterable[Sample]:
         yield (str(tenant),), (now - at).total_seconds()  # type: ignore[operator]
 
 
+def _halted() -> Iterable[Sample]:
+    for mode, number in _rows(_HALTED):
+        yield (str(mode),), _float(number)
+
+
 def _float(value: object) -> float:
     return float(str(value)) if value is not None else 0.0
 
@@ -131,4 +141,7 @@ def register() -> None:
     )
     metrics.at_scrape(
         "reconciliation_age_seconds", "Since the last finished run.", ("tenant",), _since_run
+    )
+    metrics.at_scrape(
+        "stripe_accounts_halted", "Accounts that wait for an operator.", ("mode",), _halted
     )

@@ -6,7 +6,7 @@ What there is to do stands in tables; a message only wakes a worker earlier.
 import kombu.exceptions
 from celery import shared_task
 
-from reconciliation.services import runs
+from reconciliation.services import exports, runs, verifying
 from stripemeter.lib import clock
 from stripemeter.lib.logs import get_logger
 
@@ -18,7 +18,7 @@ RUNS_PER_TICK = 20
 
 @shared_task(name="reconciliation.tick", time_limit=1_800, soft_time_limit=1_700)
 def tick() -> int:
-    """Carry out what is queued, or was left by a worker that died; how many runs."""
+    """Carry out what is queued or was left by a dead worker; read plans back; write exports."""
     done = 0
     while done < RUNS_PER_TICK:
         run = runs.claim(now=clock.now())
@@ -26,6 +26,9 @@ def tick() -> int:
             break
         runs.execute(run, clock=clock.now)
         done += 1
+    verifying.verify_applied(clock=clock.now)
+    while (export := exports.claim(now=clock.now())) is not None:
+        exports.execute(export, clock=clock.now)
     return done
 
 
@@ -35,6 +38,7 @@ def schedule() -> int:
     now = clock.now()
     queued = runs.schedule_runs(now=now)
     runs.prune_lines(now=now)
+    exports.expire(now=now)
     return queued
 
 

@@ -36,7 +36,8 @@ log = get_logger(__name__)
 
 LEASE = timedelta(minutes=5)
 ATTEMPTS_MAX = 5
-#: Runs older than this lose their lines, unless a line is the newest of its cursor.
+#: Runs older than this lose their lines, unless a line is the newest of its cursor or a
+#: certificate rests on the run.
 LINES_KEPT = timedelta(days=35)
 
 
@@ -304,6 +305,7 @@ def _write_lines(run: Run, found: list[Assessment], now: datetime) -> None:
 _PRUNE = """
 DELETE FROM reconciliation_reportline l USING reconciliation_run r
 WHERE r.id = l.run_id AND r.status IN ('done', 'failed') AND l.checked_at < %(before)s
+  AND NOT EXISTS (SELECT FROM reconciliation_periodclose c WHERE c.run_id = r.id)
   AND EXISTS (SELECT FROM reconciliation_reportline n
       WHERE (n.tenant_id, n.mapping_id, n.customer_ref, n.period_start, n.mode)
           = (l.tenant_id, l.mapping_id, l.customer_ref, l.period_start, l.mode)
