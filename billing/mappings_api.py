@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from billing import ids, selectors
 from billing.models import PriceMapping
 from billing.services import mappings
+from billing.tasks import wake_prices
 from stripemeter.lib import clock
 from stripemeter.lib.drf import (
     ExactDecimalField,
@@ -212,6 +213,7 @@ class MappingsView(TenantView):
         mapping = mappings.create_mapping(
             actor=_actor(self), metric=fields.pop("metric"), values=fields
         )
+        wake_prices()
         return _answer(mapping, status=201)
 
 
@@ -249,6 +251,7 @@ class MappingView(TenantView):
             changes=fields,
             version=_version(request),
         )
+        wake_prices()
         return _answer(mapping)
 
     @extend_schema(operation_id="deleteMapping", responses={204: None}, tags=["Mappings"])

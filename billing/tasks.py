@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from billing.services import inbox, running, settling
+from billing.services import inbox, prices, running, settling
 from stripemeter.lib import clock
 from stripemeter.lib.logs import get_logger
 
@@ -40,6 +40,17 @@ def process_webhooks() -> int:
 def poll_events() -> int:
     """Fetch the events that no webhook brought."""
     return inbox.poll_events(now=clock.now())
+
+
+@shared_task(name="billing.refresh_prices", soft_time_limit=290, time_limit=300)
+def refresh_prices() -> int:
+    """Read the prices that active mappings name; a changed one becomes a new version."""
+    return prices.refresh_prices(now=clock.now())
+
+
+def wake_prices() -> bool:
+    """Ask a worker to read prices now, after a mapping has named one."""
+    return _wake(refresh_prices)
 
 
 def wake_push() -> bool:
