@@ -106,7 +106,8 @@ class Rater:
         return exact
 
     def _exact(self, quantity: Decimal) -> Decimal:
-        self._check_quantity(quantity)
+        if not quantity.is_finite() or quantity < 0:
+            self._check_quantity(quantity)
         model = self.price.model
         if model is Model.FLAT:
             return multiply(quantity, self.price.unit_amount)

@@ -84,6 +84,7 @@ class PeriodRater:
     def __init__(self, price_set: PriceSet) -> None:
         rules = price_set.rules
         self.price_set = price_set
+        self._has_scopes = any(coupon.metrics is not None for coupon in price_set.coupons)
         self._raters = {m: _rater(price, rules, m) for m, price in price_set.prices.items()}
         self._overrides = {
             key: _rater(price, rules, key[1]) for key, price in price_set.overrides.items()
@@ -100,11 +101,19 @@ class PeriodRater:
     def charge(self, customer: str, usage: Mapping[str, Decimal]) -> int:
         """What one customer-period comes to. Metrics without a price cost nothing."""
         lines: list[tuple[str, int]] = []
+        total = self.price_set.fixed_fee_minor
         for metric, quantity in usage.items():
             rater = self.rater(customer, metric)
             if rater is not None:
-                lines.append((metric, rater.amount(quantity)))
-        return self._with_terms(lines)
+                amount = rater.amount(quantity)
+                lines.append((metric, amount))
+                total += amount
+        if self._has_scopes:
+            return self._with_scopes(lines)
+        true_up = max(0, self.price_set.minimum_spend_minor - total)
+        for coupon in self.price_set.coupons:
+            total -= min(_wanted(coupon, total), total)
+        return total + true_up
 
     def cliff_watch(self) -> dict[int, list[tuple[Decimal, Decimal, int]]]:
         """Per rater (by identity) the stretches (from, border, jump) just below its cliffs."""
@@ -118,7 +127,8 @@ class PeriodRater:
             for rater in [*self._raters.values(), *self._overrides.values()]
         }
 
-    def _with_terms(self, lines: list[tuple[str, int]]) -> int:
+    def _with_scopes(self, lines: list[tuple[str, int]]) -> int:
+        """Coupons that reach single metrics need every line's own remainder."""
         given = self.price_set
         amounts = [amount for _, amount in lines] + [given.fixed_fee_minor]
         true_up = max(0, given.minimum_spend_minor - sum(amounts))
@@ -134,6 +144,13 @@ def _rater(price: Price, rules: RuleSet, metric: str) -> Rater:
         raise type(error)(error.detail, path=f"prices.{metric}.{error.path}".rstrip(".")) from None
 
 
+def _wanted(coupon: Coupon, whole: int) -> int:
+    """What a coupon takes off an amount that is large enough."""
+    if coupon.percent_off is not None:
+        return half_up(scale(multiply(Decimal(whole), coupon.percent_off), -2))
+    return half_up(coupon.amount_off or ZERO)
+
+
 def _take_off(coupon: Coupon, lines: Sequence[tuple[str, int]], amounts: list[int]) -> None:
     """Reduce `amounts` (the lines, then the fixed fee) exactly as an invoice would."""
     scope = [
@@ -142,11 +159,7 @@ def _take_off(coupon: Coupon, lines: Sequence[tuple[str, int]], amounts: list[in
         if coupon.metrics is None or (index < len(lines) and lines[index][0] in coupon.metrics)
     ]
     whole = sum(amounts[index] for index in scope)
-    if coupon.percent_off is not None:
-        wanted = half_up(scale(multiply(Decimal(whole), coupon.percent_off), -2))
-    else:
-        wanted = half_up(coupon.amount_off or ZERO)
-    parts = allocate(min(wanted, whole), [amounts[index] for index in scope])
+    parts = allocate(min(_wanted(coupon, whole), whole), [amounts[index] for index in scope])
     for index, part in zip(scope, parts, strict=True):
         amounts[index] -= part
 
