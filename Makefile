@@ -6,7 +6,7 @@ UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes
   --no-emit-index-url --no-header --quiet pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs
+.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,12 @@ badinputs: venv ## send every bad request of the catalogue (../shared) to a live
 
 bench: venv ## measure ingest, freshness and reads on this machine
 	$(PYTHON) -m bench $(BENCH_ARGS)
+
+chaos: venv ## play N (default 200) random histories of counters against the oracle
+	CHAOS_HISTORIES=$(or $(N),200) $(PYTHON) -m pytest tests/properties/test_counter_machine.py -q $(PYTEST_ARGS)
+
+mutants: venv ## plant the seeded bugs one by one; the suite must catch each
+	$(PYTHON) -m tests.mutants $(MUTANTS)
 
 venv: ## make or refresh .venv with everything the tests and tools need
 	@sh scripts/venv.sh requirements-dev.lock

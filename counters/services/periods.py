@@ -6,7 +6,7 @@ they are fixed and calendars give way to them (`counters.calendars.Cut`).
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -14,6 +14,8 @@ from django.db import connection
 from counters.selectors.periods import cuts_of
 from stripemeter.lib.periods import Period
 
+#: Ranges are half-open: this takes the last instant in.
+MICROSECOND = timedelta(microseconds=1)
 _SPANS = """
 SELECT customer_ref, min(ts), max(ts) FROM ledger_event WHERE batch_id = ANY(%s) GROUP BY 1
 """
@@ -42,11 +44,7 @@ def of_spans(
     cuts = cuts_of(tenant_id=tenant_id, customers={ref for ref, _, _ in spans})
     found: list[tuple[str, Period]] = []
     for ref, first, last in spans:
-        found += [(ref, period) for period in cuts[ref].periods(first, last)]
-        # `periods` is half-open: the period of the last instant itself may begin there.
-        closing = cuts[ref].period_of(last)
-        if not found or found[-1] != (ref, closing):
-            found.append((ref, closing))
+        found += [(ref, period) for period in cuts[ref].periods(first, last + MICROSECOND)]
     arrays: dict[str, list[Any]] = {
         "customers": [ref for ref, _ in found],
         "starts": [period.start for _, period in found],

@@ -7,7 +7,7 @@ and update would be lost. Counters of frozen periods are compared and never over
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, LiteralString
 
@@ -19,8 +19,9 @@ from counters.selectors.periods import cuts_of, has_calendars
 from counters.services.fold import add_events, special_metrics
 from counters.totals import Totals
 from stripemeter.lib.faults import point
-from stripemeter.lib.periods import utc_month
+from stripemeter.lib.periods import Period, utc_month
 
+MICROSECOND = timedelta(microseconds=1)
 #: Events that counters must hold: of the scope, not pending, and not late.
 _COUNTED: LiteralString = """
   AND NOT EXISTS (SELECT FROM ledger_pendingbatch p WHERE p.batch_id = e.batch_id)
@@ -139,20 +140,17 @@ def _source(scope: Scope) -> tuple[LiteralString, dict[str, Any]]:
         )
         spans = cursor.fetchall()
     cuts = cuts_of(tenant_id=scope.tenant_id, customers={row[0] for row in spans})
-    periods = [
-        (ref, period)
-        for ref, first_ts, last_ts in spans
-        for period in cuts[ref].periods(first_ts, min(last_ts, scope.end))
-        if scope.start <= period.start < scope.end
-    ]
-    for ref, _, last_ts in spans:
-        closing = cuts[ref].period_of(last_ts)
-        if (ref, closing) not in periods[-1:] and scope.start <= closing.start < scope.end:
-            periods.append((ref, closing))
+    found: list[tuple[str, Period]] = []
+    for ref, first_ts, last_ts in spans:
+        for period in cuts[ref].periods(first_ts, last_ts + MICROSECOND):
+            if period.start >= scope.end:
+                break
+            if period.start >= scope.start:
+                found.append((ref, period))
     parameters |= {
-        "refs": [ref for ref, _ in dict.fromkeys(periods)],
-        "starts": [period.start for _, period in dict.fromkeys(periods)],
-        "ends": [period.end for _, period in dict.fromkeys(periods)],
+        "refs": [ref for ref, _ in found],
+        "starts": [period.start for _, period in found],
+        "ends": [period.end for _, period in found],
     }
     return _IN_PERIODS, parameters
 

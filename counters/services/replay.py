@@ -329,6 +329,8 @@ def run_operation(operation: Operation, *, clock: Callable[[], datetime]) -> Non
     applied = request["mode"] == "apply"
 
     def do_step(held: Operation) -> bool:
+        if held.steps_done >= max(len(scopes), 1):
+            return False
         if held.steps_done == 0:
             held.result = _as_result(_start_report(window, metrics, applied=applied))
         if held.steps_done < len(scopes):

@@ -114,7 +114,7 @@ def run(
     """
     try:
         while _done_step(operation, do_step, clock):
-            point(f"{operation.kind}.step_done")
+            pass
         _end(operation, Status.COMPLETED, now=clock())
     except ClaimLost as error:
         _end(operation, Status.CANCELLED, now=clock())
@@ -134,6 +134,7 @@ def _done_step(
                 held = step(operation, now=clock())
                 more = do_step(held)
                 point(f"{operation.kind}.before_commit")
+            point(f"{operation.kind}.step_done")
             return more
         except (DatabaseError, psycopg.DatabaseError, Unavailable) as error:
             if attempt == STEP_ATTEMPTS_MAX:

@@ -14,7 +14,7 @@ from django.test import Client
 
 from counters import locks, tasks
 from counters.models import Counter, DailyRollup, Verification
-from counters.services import replay, set_period_state
+from counters.services import replay, set_calendar, set_period_state
 from counters.services.verify import verify_counters
 from ledger.models import Operation
 from stripemeter.lib import clock
@@ -294,3 +294,22 @@ def test_published_bad_replays(acme: Caller, globex: Caller, case: dict[str, Any
     # Nothing was wrong with the counters, so that no case may have changed one.
     assert checksum() == before
     assert not Operation.objects.exists()
+
+
+def test_a_replay_reports_rightly_where_a_calendar_cuts_and_the_first_event_comes_late(
+    acme: Caller,
+) -> None:
+    """Found by the state machine: the comparison under the lock missed such a period."""
+    now = clock.now()
+    anchor = now - timedelta(days=20)
+    set_calendar(
+        tenant_id=acme.tenant.pk, customer_ref="cus_1", anchor=anchor, interval="week",
+        actor="t", now=now,
+    )  # fmt: skip
+    for days in (15, 3):
+        use(acme, ts=now - timedelta(days=days))
+    fold(now)
+    Counter.objects.filter(period_start=anchor).update(sum=4)
+    dry = post(acme, **full("dry-run", since="-P30D")).json()
+    assert dry["changes"]["api_calls"]["counterDelta"] == 6
+    assert post(acme, **full("apply", since="-P30D")).json()["changes"] == dry["changes"]

@@ -1,0 +1,224 @@
+"""``python -m tests.mutants``: a suite that cannot fail proves nothing.
+
+Each mutant is a seeded bug (docs of the reliability standard, M1 to M30): a few lines replaced in
+a scratch copy of the tree, where the named tests must then fail. A mutant whose text no longer
+occurs in the source is an error, so that mutants age with the code.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = (
+    "billing", "counters", "ledger", "reconciliation", "stripemeter", "tests", "widget",
+    "templates", "static", "manage.py", "pyproject.toml",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug, and the tests that must notice it."""
+
+    name: str
+    story: str
+    path: str
+    find: str
+    replace: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = [
+    Mutant(
+        "M1",
+        "the key is claimed before the write: a retry after a failure is called a duplicate",
+        "ledger/services/ingest.py",
+        "    chosen, repeats = _first_of_each_key(prepared)\n",
+        "    chosen, repeats = _first_of_each_key(prepared)\n"
+        "    claimed = globals().setdefault('_claimed', set())\n"
+        "    fresh = [i for i in chosen if prepared.keys[i] not in claimed]\n"
+        "    repeats |= {i: i for i in chosen if prepared.keys[i] in claimed}\n"
+        "    claimed.update(prepared.keys[i] for i in fresh)\n"
+        "    chosen = fresh\n",
+        ("tests/ledger/test_ingest.py",),
+    ),
+    Mutant(
+        "M2",
+        "the answer is given before the commit: a crash loses what was acknowledged",
+        "ledger/services/ingest.py",
+        "        cursor.execute(_STORE, parameters)\n",
+        "        if len(chosen) == 1:\n"
+        "            return dict.fromkeys(chosen, 'accepted')\n"
+        "        cursor.execute(_STORE, parameters)\n",
+        ("tests/ledger/test_ingest.py",),
+    ),
+    Mutant(
+        "M3",
+        "quantities go through a float",
+        "ledger/wire.py",
+        "    return plain(number)\n\n\ndef _depth",
+        "    return plain(Decimal(repr(float(number) * 1.1 / 1.1)))\n\n\ndef _depth",
+        ("tests/ledger/test_wire.py", "tests/ledger/test_ingest.py"),
+    ),
+    Mutant(
+        "M4",
+        "a cursor on batch ids skips a batch that commits late",
+        "counters/services/fold.py",
+        "    taken: list[Claim] = []\n",
+        "    top = globals().get('_top', 0)\n"
+        "    found = [claim for claim in found if claim.batch_id > top]\n"
+        "    globals()['_top'] = max([top, *[claim.batch_id for claim in found]])\n"
+        "    taken: list[Claim] = []\n",
+        ("tests/concurrency/test_fold_races.py",),
+    ),
+    Mutant(
+        "M5",
+        "a recompute reads the ledger from the lateness window on only",
+        "counters/services/recompute.py",
+        "  AND e.ts >= %(since)s AND e.ts < %(until)s\n",
+        "  AND e.ts >= %(since)s AND e.ts < %(until)s\n"
+        "  AND e.ts > (SELECT max(ts) - interval '12 hours' FROM ledger_event)\n",
+        ("tests/properties/test_fold_holds.py", "tests/counters/test_recut.py"),
+    ),
+    Mutant(
+        "M6",
+        "periods include their end",
+        "counters/aggregate_sql.py",
+        "  ON p.customer_ref = e.customer_ref AND e.ts >= p.period_start AND e.ts < p.period_end\n",
+        "  ON p.customer_ref = e.customer_ref AND e.ts > p.period_start AND e.ts <= p.period_end\n",
+        ("tests/counters/test_recut.py",),
+    ),
+    Mutant(
+        "M18",
+        "a late event is counted and adjusted",
+        "counters/services/fold.py",
+        "    kept = aggregate_sql.NOT_LATE.format(source=source)\n",
+        "    kept = source\n",
+        ("tests/counters/test_lateness.py",),
+    ),
+    Mutant(
+        "M19",
+        "an adjustment takes effect when it is asked for",
+        "counters/services/adjustments.py",
+        '    _record(wanted, "created", actor=actor, now=now, before=None)\n',
+        '    _apply(wanted)\n    _record(wanted, "created", actor=actor, now=now, before=None)\n',
+        ("tests/counters/test_adjustments.py",),
+    ),
+    Mutant(
+        "M20",
+        "a cached answer is taken for the truth",
+        "counters/selectors/usage.py",
+        "    with connection.cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
+        "    seen = globals().setdefault('_seen', {})\n"
+        "    if (tenant_id, customer_ref, period, metric_id) in seen:\n"
+        "        return list(seen[tenant_id, customer_ref, period, metric_id])\n"
+        "    with connection.cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
+        ("tests/counters/test_usage_reads.py",),
+    ),
+    Mutant(
+        "M21",
+        "a replay adds to what is there, so a second one counts again",
+        "counters/services/recompute.py",
+        "    _clear(_KEYS, parameters)\n",
+        "",
+        ("tests/counters/test_replay.py",),
+    ),
+    Mutant(
+        "M26",
+        "periods are cut in UTC whatever the calendar's zone",
+        "counters/calendars.py",
+        "        zone = ZoneInfo(self.zone)\n        wall",
+        '        zone = ZoneInfo("UTC")\n        wall',
+        ("tests/counters/test_calendars.py",),
+    ),
+    Mutant(
+        "M27",
+        "an anchor that was clamped to a short month stays clamped",
+        "counters/calendars.py",
+        "            day = min(wall.day, monthrange(year, month + 1)[1])\n",
+        "            day = min(wall.day, monthrange(year, month + 1)[1], 28 if steps else 31)\n",
+        ("tests/counters/test_calendars.py",),
+    ),
+]
+# The cache of M20 has to be filled as well as read.
+_M20_FILL = (
+    "    return [_metric_usage(found) for found in parts.values()]\n",
+    "    answer = [_metric_usage(found) for found in parts.values()]\n"
+    "    seen[tenant_id, customer_ref, period, metric_id] = answer\n"
+    "    return answer\n",
+)
+
+
+def _scratch(folder: Path, mutant: Mutant) -> Path:
+    tree = folder / mutant.name
+    tree.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy2(source, tree / name)
+    cache = ROOT / ".pytest_cache"
+    if cache.exists():
+        shutil.copytree(cache, tree / ".pytest_cache", symlinks=True)
+    edits = [(mutant.find, mutant.replace)]
+    if mutant.name == "M20":
+        edits.append(_M20_FILL)
+    path = tree / mutant.path
+    text = path.read_text(encoding="utf-8")
+    for find, replace in edits:
+        if text.count(find) < 1:
+            raise SystemExit(f"{mutant.name}: its text is no longer in {mutant.path}")
+        text = text.replace(find, replace)
+    path.write_text(text, encoding="utf-8")
+    return tree
+
+
+def _caught(mutant: Mutant) -> tuple[Mutant, bool, float, str]:
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stripemeter-mutant-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        tree = _scratch(Path(folder), mutant)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-n", "0",
+             *mutant.tests],
+            cwd=tree,
+            env={**os.environ, "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    # Only a failed test counts as caught: a tree that cannot be imported proves nothing.
+    caught = done.returncode == 1 and bool(failed)
+    told = failed[0] if failed else done.stdout[-300:] + done.stderr[-300:]
+    return mutant, caught, time.monotonic() - started, told
+
+
+def main() -> None:
+    """Try the named mutants (all, if none is named); exit code 1 if one survives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="M1 M4 …")
+    parser.add_argument("--jobs", type=int, default=1)
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTANTS if not arguments.names or m.name in arguments.names]
+    survivors = 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for mutant, caught, seconds, told in pool.map(_caught, chosen):
+            survivors += not caught
+            verdict = "caught  " if caught else "SURVIVED"
+            print(f"{mutant.name:4} {verdict} {seconds:5.0f} s  {mutant.story}", flush=True)
+            print(f"     {told}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants caught")
+    raise SystemExit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
