@@ -50,6 +50,8 @@ class Prepared:
     event: WebhookInbox
     kind: str = ""
     found: dict[str, Any] = field(default_factory=dict)
+    #: How mappings may name the account: an event of the key's own account names none.
+    accounts: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -67,7 +69,7 @@ def prepare(event: WebhookInbox) -> Prepared:
     bare = Prepared(event)
     if event.type in METER_ERRORS:
         found = reading.thin_event(mode=bare.mode, account=bare.account, event_id=event.event_id)
-        return Prepared(event, "meter_error", found)
+        return Prepared(event, "meter_error", found, _names(bare))
     if event.kind != WebhookInbox.Kind.SNAPSHOT or not event.livemode:
         return bare
     said = strictjson.loads(bytes(event.body))["data"]["object"]
@@ -76,13 +78,20 @@ def prepare(event: WebhookInbox) -> Prepared:
         return bare
     if event.type.startswith("invoice.") and said.get("object") == "invoice":
         found = reading.invoice(mode=bare.mode, account=bare.account, invoice_id=identifier)
-        return Prepared(event, "invoice", found)
+        return Prepared(event, "invoice", found, _names(bare))
     if event.type.startswith("customer.subscription.") and said.get("object") == "subscription":
         found = reading.subscription(
             mode=bare.mode, account=bare.account, subscription_id=identifier
         )
-        return Prepared(event, "subscription", found)
+        return Prepared(event, "subscription", found, _names(bare))
     return bare
+
+
+def _names(prepared: Prepared) -> tuple[str, ...]:
+    own = reading.own_account(mode=prepared.mode)
+    if prepared.account in {"default", own}:
+        return ("default", own)
+    return (prepared.account,)
 
 
 def apply(prepared: Prepared, *, now: datetime) -> Effect:
@@ -99,9 +108,9 @@ def apply(prepared: Prepared, *, now: datetime) -> Effect:
 # --- whom it concerns --------------------------------------------------------------------
 
 
-def _mappings_of(account: str, price_ids: set[str]) -> dict[int, list[PriceMapping]]:
+def _mappings_of(accounts: tuple[str, ...], price_ids: set[str]) -> dict[int, list[PriceMapping]]:
     by_tenant: dict[int, list[PriceMapping]] = {}
-    for mapping in PriceMapping.objects.filter(stripe_account=account, price_id__in=price_ids):
+    for mapping in PriceMapping.objects.filter(stripe_account__in=accounts, price_id__in=price_ids):
         by_tenant.setdefault(mapping.tenant_id, []).append(mapping)
     return by_tenant
 
@@ -140,7 +149,7 @@ def _apply_invoice(prepared: Prepared, now: datetime) -> Effect:
     finalizes_at = datetime.fromtimestamp(finalizes, UTC) if finalizes else None
     done: set[str] = set()
     for tenant_id, mappings in _mappings_of(
-        prepared.account, {_price_id(line) for line in lines}
+        prepared.accounts, {_price_id(line) for line in lines}
     ).items():
         reference = _reference(tenant_id, str(invoice.get("customer")))
         if reference is None:
@@ -201,11 +210,13 @@ def _move_period(
 
 
 def _apply_subscription(prepared: Prepared, now: datetime) -> Effect:
-    done = adopt_subscription(prepared.found, account=prepared.account, now=now)
+    done = adopt_subscription(prepared.found, accounts=prepared.accounts, now=now)
     return Effect("processed", "; ".join(sorted(done)) or "no item of a mapped price")
 
 
-def adopt_subscription(subscription: dict[str, Any], *, account: str, now: datetime) -> set[str]:
+def adopt_subscription(
+    subscription: dict[str, Any], *, accounts: tuple[str, ...], now: datetime
+) -> set[str]:
     """Cut the customer's time as its subscription does; what was done, in words.
 
     A calendar that an operator set is left alone.
@@ -214,7 +225,7 @@ def adopt_subscription(subscription: dict[str, Any], *, account: str, now: datet
     if subscription.get("status") in {"canceled", "incomplete_expired"}:
         return {f"subscription is {subscription['status']}: calendar stays"}
     items = {str(item["price"]["id"]): item for item in subscription["items"]["data"]}
-    for tenant_id, mappings in _mappings_of(account, set(items)).items():
+    for tenant_id, mappings in _mappings_of(accounts, set(items)).items():
         reference = _reference(tenant_id, str(subscription.get("customer")))
         if reference is None:
             continue
@@ -271,7 +282,7 @@ def _reject_named(
     prepared: Prepared, identifier: str, code: str, message: str, now: datetime
 ) -> int:
     push = Push.objects.filter(
-        identifier=identifier, mode=prepared.mode, account__account=prepared.account
+        identifier=identifier, mode=prepared.mode, account__account__in=prepared.accounts
     ).first()
     if push is None:
         return 0

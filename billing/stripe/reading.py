@@ -8,7 +8,9 @@ import re
 from datetime import datetime
 from typing import Any
 
-from billing.stripe.client import client_for, options_for
+from django.conf import settings
+
+from billing.stripe.client import client_for, options_for, secret_key
 from billing.stripe.errors import StripeRefused, all_rows, reading
 
 PAGE_ROWS = 100
@@ -20,6 +22,19 @@ def _checked(identifier: str) -> str:
     if not _ID.fullmatch(identifier):
         raise StripeRefused("not an id of Stripe", http_status=None, code="invalid_id")
     return identifier
+
+
+_own_accounts: dict[tuple[str, str], str] = {}
+
+
+def own_account(*, mode: str) -> str:
+    """Id of the account that the mode's key belongs to; asked once per key and address."""
+    client = client_for(mode)
+    known = (secret_key(mode), settings.STRIPE_API_BASE)
+    if known not in _own_accounts:
+        found: Any = reading(client.v1.accounts.retrieve_current)
+        _own_accounts[known] = str(found.id)
+    return _own_accounts[known]
 
 
 def invoice(*, mode: str, account: str, invoice_id: str) -> dict[str, Any]:
@@ -48,6 +63,16 @@ def subscription(*, mode: str, account: str, subscription_id: str) -> dict[str, 
         options_for(account),
     ).to_dict()
     return found
+
+
+def subscriptions(*, mode: str, account: str) -> list[dict[str, Any]]:
+    """All subscriptions that have not ended, newest first."""
+    return all_rows(
+        client_for(mode).v1.subscriptions.list,
+        params={"limit": PAGE_ROWS},
+        options=options_for(account),
+        pages_max=PAGES_MAX,
+    )
 
 
 def thin_event(*, mode: str, account: str, event_id: str) -> dict[str, Any]:

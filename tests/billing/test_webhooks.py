@@ -14,10 +14,11 @@ from django.conf import settings
 from django.db import connections
 from django.test import Client
 
-from billing.models import Push, PushCursor, StripeAccount, WebhookInbox
+from billing.models import PriceMapping, Push, PushCursor, StripeAccount, WebhookInbox
 from billing.services import inbox
+from billing.services.sync import sync_subscriptions
 from billing.stripe.client import client_for
-from counters.models import BillingPeriod
+from counters.models import BillingCalendar, BillingPeriod
 from counters.selectors import period_of, period_state
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import AuditEntry
@@ -370,3 +371,20 @@ def test_an_outage_leaves_events_waiting_and_a_crash_after_storing_loses_none(wo
 def test_created_is_read_in_both_styles(db):
     post(event())
     assert WebhookInbox.objects.get().created_at == datetime.fromtimestamp(1_700_000_000, UTC)
+
+
+def test_sync_takes_calendars_over_and_an_operators_calendar_stays(world):
+    subscription, _ = subscribed(world)
+    mine = client_for("live").v1.accounts.retrieve_current().id
+    PriceMapping.objects.update(stripe_account=mine)  # the key's own account, by its id
+    (synced,) = sync_subscriptions(now=world.now)
+    assert (synced.subscription_id, synced.done) == (
+        subscription,
+        "calendar follows the subscription",
+    )
+    calendar = BillingCalendar.objects.get()
+    assert (calendar.customer_ref, calendar.source) == ("c1", "stripe")
+    BillingCalendar.objects.update(source="operator", anchor=at(3))
+    (synced,) = sync_subscriptions(now=world.now)
+    assert synced.done == "an operator's calendar is in force"
+    assert BillingCalendar.objects.get().anchor == at(3)
