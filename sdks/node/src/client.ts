@@ -89,6 +89,7 @@ export class StripeMeterClient<N extends number | string = number> {
     sayGoodbye: () => this.#sayGoodbye(),
   };
   #timer: NodeJS.Timeout | undefined;
+  #timerDue = 0;
   #isPumping = false;
   #isClosing = false;
 
@@ -299,8 +300,10 @@ export class StripeMeterClient<N extends number | string = number> {
   #schedule(): void {
     const wait = this.#queue.waitMs(monotonicMs());
     if (wait === undefined || this.#isClosing || this.#isPumping) return;
-    if (wait > 0 && this.#timer !== undefined) return; // it counts from the oldest event already
+    const due = monotonicMs() + wait;
+    if (this.#timer !== undefined && this.#timerDue <= due) return;
     clearTimeout(this.#timer);
+    this.#timerDue = due;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       void this.#pump();

@@ -86,6 +86,20 @@ test('flush does not wait for a background pause', async (t) => {
   assert.equal((await client.flush()).accepted, 1);
 });
 
+test('an event after an outage does not wait for the pause of the outage', async (t) => {
+  const { server, make, reported } = await setUp(t);
+  server.faults.push('429:3600');
+  const client = make({ batchSize: 10, flushInterval: 20 });
+  const keepAlive = setInterval(() => {}, 1000);
+  client.buffer({ metric: 'm' });
+  while (reported.length === 0) await new Promise(setImmediate);
+  await new Promise(setImmediate); // the pause is timed now
+  await client.flush();
+  client.buffer({ metric: 'm' });
+  await server.waitFor(() => server.total === 2);
+  clearInterval(keepAlive);
+});
+
 test('a full buffer throws and drops nothing', async (t) => {
   const { server, make } = await setUp(t);
   const client = make({ batchSize: 5, maxBuffered: 5 });
