@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.mutants import billing
+
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (
     "billing", "counters", "ledger", "reconciliation", "stripemeter", "tests", "widget",
@@ -147,6 +149,7 @@ MUTANTS = [
         ("tests/counters/test_calendars.py",),
     ),
 ]
+MUTANTS += [Mutant(*bug) for bug in billing.BUGS]
 # The cache of M20 has to be filled as well as read.
 _M20_FILL = (
     "    return [_metric_usage(found) for found in parts.values()]\n",
