@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLE_PASSWORD = "for-tests-only"
 _FOLDER_VARIABLE = "STRIPEMETER_TEST_FOLDER"
 _PREFIX = "stripemeter-test-"
+#: Variables of ours that a developer may set for the tests.
+_KEPT = frozenset({_FOLDER_VARIABLE, "STRIPEMETER_SHARED", "STRIPEMETER_POSTGRES_BIN"})
 #: Durability is PostgreSQL's own business here; crash tests bring a server of their own.
 FAST_SETTINGS = {
     "fsync": "off",
@@ -96,7 +98,7 @@ def _set_environment(run: TestRun, redis_url: str) -> None:
     real_key = os.environ.get("STRIPE_TEST_SECRET_KEY", "")
     for name in list(os.environ):
         stripemeters = name.startswith(("STRIPEMETER_", "STRIPE_"))
-        if stripemeters and name not in {_FOLDER_VARIABLE, "STRIPEMETER_SHARED"}:
+        if stripemeters and name not in _KEPT:
             del os.environ[name]
     for name in (name for names in GROUPS.values() for name in names):
         os.environ.pop(name, None)
