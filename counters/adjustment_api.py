@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -45,6 +46,7 @@ DELTA_MAX = Decimal(10) ** 26 - 1
 _TENANT = OpenApiParameter("tenantId", str)
 
 
+@extend_schema_field(OpenApiTypes.STR)
 class DayOrInstantField(serializers.Field[Any, Any, Any, Any]):
     """A date ``YYYY-MM-DD`` or an RFC 3339 instant."""
 

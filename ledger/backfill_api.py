@@ -11,7 +11,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -61,6 +62,7 @@ class _Declaration(StrictSerializer):
     format = serializers.ChoiceField(choices=["csv", "ndjson"], required=False)
 
 
+@extend_schema_field(OpenApiTypes.ANY)
 class _AnyField(serializers.Field[Any, Any, Any, Any]):
     """Whatever it is, as parsed: a row that is no event fails by itself."""
 
