@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from counters import selectors
 from counters.selectors.history import INTERVALS, Point, usage_history
-from counters.selectors.usage import metric_named
+from counters.selectors.usage import LatePart, late_parts, metric_named
 from ledger.models import Metric
 from stripemeter.lib import clock, instants
 from stripemeter.lib.drf import query_choice, query_instant, query_text
@@ -54,6 +54,7 @@ class MetricUsageOutput(serializers.Serializer[Any]):
     adjustments = serializers.DecimalField(max_digits=60, decimal_places=12)
     events = serializers.IntegerField()
     watermark = serializers.DateTimeField(allow_null=True)
+    late = serializers.DictField(help_text="effect of late events: counted, and held for review")
 
 
 class CurrentUsageOutput(serializers.Serializer[Any]):
@@ -88,6 +89,7 @@ class CurrentUsageView(TenantView):
         tenant_id = self.principal.tenant_id
         period = selectors.period_of(tenant_id=tenant_id, customer_ref=customer, instant=now)
         usage = selectors.current_usage(tenant_id=tenant_id, customer_ref=customer, period=period)
+        late = late_parts(tenant_id=tenant_id, customer_ref=customer, period=period)
         last_day = (period.end - timedelta(microseconds=1)).date()
         return Response(
             {
@@ -98,14 +100,16 @@ class CurrentUsageView(TenantView):
                     "startsAt": rfc3339(period.start),
                     "endsAt": rfc3339(period.end),
                 },
-                "metrics": [shown_usage(metric) for metric in usage],
+                "metrics": [
+                    shown_usage(metric, late.get(metric.metric_id, LatePart())) for metric in usage
+                ],
                 "alerts": [],
                 "freshness": freshness(usage, now=now),
             }
         )
 
 
-def shown_usage(usage: selectors.MetricUsage) -> dict[str, Any]:
+def shown_usage(usage: selectors.MetricUsage, late: LatePart) -> dict[str, Any]:
     """One metric as the wire shows it."""
     return {
         "name": usage.name,
@@ -116,6 +120,7 @@ def shown_usage(usage: selectors.MetricUsage) -> dict[str, Any]:
         "adjustments": usage.adjusted,
         "events": usage.totals.event_count,
         "watermark": usage.watermark and rfc3339(usage.watermark),
+        "late": {"counted": late.counted, "held": late.held},
     }
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from counters import aggregate_sql
 from counters.models import Adjustment, Counter, DailyRollup
@@ -199,6 +199,35 @@ def slice_totals(
     for day, delta in adjusted:
         days[day] = days.get(day, Decimal(0)) + delta
     return dict(sorted(days.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class LatePart:
+    """What late events did to a counter: the part that counts, and what waits for an operator."""
+
+    counted: Decimal = Decimal(0)
+    held: Decimal = Decimal(0)
+
+
+def late_parts(*, tenant_id: int, customer_ref: str, period: Period) -> dict[int, LatePart]:
+    """The effect of late events on the customer's counters in ``period``, by metric id."""
+    rows = (
+        Adjustment.objects.filter(
+            tenant_id=tenant_id,
+            customer_ref=customer_ref,
+            period_start=period.start,
+            reason=Adjustment.Reason.LATE_EVENT,
+        )
+        .values_list("metric_id")
+        .annotate(
+            counted=Sum("delta", filter=Q(status="approved")),
+            held=Sum("delta", filter=Q(status="pending")),
+        )
+    )
+    return {
+        metric_id: LatePart(counted or Decimal(0), held or Decimal(0))
+        for metric_id, counted, held in rows
+    }
 
 
 def metric_named(*, tenant_id: int, name: str) -> Metric | None:

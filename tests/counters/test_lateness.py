@@ -6,12 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from counters.models import Adjustment, Counter, LateEvent
 from counters.selectors.usage import current_usage
 from counters.services import set_period_state
 from counters.services.recompute import Scope, differences
 from ledger.models import Event, Metric
+from stripemeter.lib import clock
 from stripemeter.lib.errors import Conflict
 from stripemeter.lib.periods import utc_month
 from stripemeter.tenancy.models import AuditEntry, Tenant
@@ -266,3 +268,18 @@ def test_each_event_is_either_counted_or_late(acme: Caller) -> None:
     assert counted + LateEvent.objects.count() == Event.objects.count() == 8
     assert total(acme.tenant) == 8
     assert consistent(acme.tenant)
+
+
+def test_current_usage_shows_the_late_part(acme: Caller) -> None:
+    now = clock.now()
+    store(acme.tenant, make_event(10, ts=now), now=now)
+    fold(now)
+    late = now - timedelta(hours=50)
+    if utc_month(late) != utc_month(now):
+        pytest.skip("the late event would lie in another month")
+    store(acme.tenant, make_event(3, ts=late), now=now)
+    fold(now)
+    query = {"tenantId": "acme", "customerRef": "cus_1"}
+    shown = Client().get("/v1/usage/current", query, headers=acme.headers).json()["metrics"][0]
+    assert (shown["current"], shown["folded"], shown["adjustments"]) == (13, 10, 3)
+    assert shown["late"] == {"counted": 3, "held": 0}

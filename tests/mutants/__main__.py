@@ -21,7 +21,8 @@ from tests.mutants import billing
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (
     "billing", "counters", "ledger", "reconciliation", "stripemeter", "tests", "widget",
-    "templates", "static", "manage.py", "pyproject.toml",
+    "templates", "static", "manage.py", "pyproject.toml", "requirements.lock",
+    "requirements-dev.lock",
 )  # fmt: skip
 
 
