@@ -66,4 +66,11 @@ else
         --no-deps --no-build-isolation --editable .
 fi
 
+# The command line is run from the repository: the wheel is the client only.
+if [ ! -L .venv ]; then
+    printf '%s\n' '#!/bin/sh' 'exec "$(dirname "$0")/python" -m stripemeter.cli "$@"' \
+        >.venv/bin/stripemeter
+    chmod +x .venv/bin/stripemeter
+fi
+
 digest .venv/bin/python "$lock" pyproject.toml >".venv/.made-from-$lock"

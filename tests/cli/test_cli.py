@@ -1,0 +1,99 @@
+"""The command line against a running service: answers as JSON, exit codes, no stack traces."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from counters.services.metrics import MetricSettings, create_metric
+from stripemeter.cli.app import main
+from stripemeter.lib import clock
+from stripemeter.lib.instants import rfc3339
+from tests.builders.tenancy import make_caller
+
+
+@pytest.fixture
+def run(web, transactional_db):
+    make_caller("globex")
+    acme = make_caller("acme")
+
+    def call(*arguments, key=acme.plaintext, text=None):
+        options = ["--api-url", web.url, "--api-key", key, "--tenant", "acme"]
+        return CliRunner().invoke(main, [*options, *arguments], input=text)
+
+    return call
+
+
+def event(quantity, **fields):
+    written = {
+        "metric": "calls",
+        "customerRef": "c",
+        "quantity": quantity,
+        "ts": rfc3339(clock.now() - timedelta(minutes=1)),
+        **fields,
+    }
+    return json.dumps(written) + "\n"
+
+
+def test_the_commands_of_one_working_day(run, tmp_path):
+    lines = event(1, idempotencyKey="a") + event(2, idempotencyKey="b")
+    sent = run("ingest", "-", text=lines)
+    assert (sent.exit_code, json.loads(sent.output)["accepted"]) == (0, 2)
+    again = run("ingest", "-", text=lines)
+    assert json.loads(again.output)["duplicates"] == 2
+    conflict = run("ingest", "-", text=event(3, idempotencyKey="a"))
+    assert conflict.exit_code == 1
+
+    table = tmp_path / "old.csv"
+    old, new = clock.now() - timedelta(days=3), clock.now() - timedelta(hours=1)
+    table.write_text(
+        f"id,customer,meter,qty,ts\nk1,c,calls,5,{rfc3339(new)}\nk2,c,calls,7,{rfc3339(old)}\n"
+    )
+    dry = run("replay", "--input", str(table), "--dry-run")
+    assert json.loads(dry.output) == {"total": 2, "considered": 1}
+    resent = json.loads(run("replay", "--input", str(table), "--rate", "1000").output)
+    assert (resent["sent"], resent["errors"]) == (1, 0)
+
+    planned = run("replay", "--metric", "calls")
+    assert json.loads(planned.output)["mode"] == "dry-run"
+    listed = run("adjustments", "list")
+    assert json.loads(listed.output)["adjustments"] == []
+    assert json.loads(run("mappings", "list").output) == []
+    made = json.loads(run("apikey", "create", "--scope", "usage:read").output)
+    assert made["key"]["scopes"] == ["usage:read"]
+    ended = run("apikey", "revoke", made["key"]["id"])
+    assert json.loads(ended.output)["key"]["status"] == "revoked"
+
+
+def test_refusals_say_why_and_have_their_exit_codes(run):
+    foreign = run("mappings", "list", key="sm_live_nonsense")
+    assert foreign.exit_code == 2
+    assert "Invalid API key" in foreign.output
+    refused = run("ingest", "-", text=event(-1))
+    assert refused.exit_code == 1
+    assert "must not be negative" in refused.output
+    assert run("replay").exit_code == 2
+    broken = run("ingest", "-", text="{")
+    assert "line 1" in broken.output
+    assert "Traceback" not in broken.output
+
+
+def test_doctor_names_an_unmapped_metric(run):
+    create_metric(
+        tenant_id=make_caller("acme").tenant.pk,
+        name="calls",
+        settings=MetricSettings(aggregation="sum"),
+        actor="test",
+        now=clock.now(),
+    )
+    found = run("doctor")
+    assert "metric calls: is used but not mapped" in found.output
+    assert "API key: works for tenant acme" in found.output
+
+
+def test_explain_config_masks_secrets(run, monkeypatch):
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_canary")
+    shown = run("explain-config").output
+    assert "STRIPE_SECRET_KEY=(set)" in shown
+    assert "canary" not in shown
