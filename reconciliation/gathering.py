@@ -13,10 +13,12 @@ from typing import Any
 from django.db import connection
 
 from billing.services.corrections import ADOPTED
+from billing.stripe.readback import Rejection
 from counters.services.recompute import Difference, differences
 from counters.services.recompute import Scope as CounterScope
 from reconciliation import drift
 from reconciliation.facts import (
+    ACKNOWLEDGED,
     REJECTED,
     Cause,
     Edge,
@@ -198,7 +200,7 @@ class Gatherer:
             target = self._again(target)
             mine = targets.ours([target])[target.key]
             told = pushes.told([target])[target.key]
-            facts_of_pushes = pushes.facts_of(target, {})
+            facts_of_pushes = pushes.facts_of(target)
             others = pushes.siblings(target) if lane else {}
         made = self._frame(target, mine, told, reading)
         problem = "" if reading and not reading.problem else _why_unread(target)
@@ -271,7 +273,9 @@ class Gatherer:
             return facts
         hours = {} if others else self.reader.hours(lane, reading.meter_id, differing)
         elsewhere = self.reader.in_meters(lane, reading.former, facts.period)
-        return replace(facts, hours=hours, other_meters=elsewhere)
+        reports = self.reader.rejections(lane, reading.meter_id)
+        told = tuple(_reported(push, reports) for push in facts.pushes)
+        return replace(facts, hours=hours, other_meters=elsewhere, pushes=told)
 
     # --- invoices -----------------------------------------------------------------------
 
@@ -368,6 +372,14 @@ def _carry(made: Assessment) -> list[Found]:
         return []
     evidence = {"carry": made.carry, "unit": "units of the metric"}
     return [Found(Cause.ROUNDING_CARRY, ZERO, evidence)]
+
+
+def _reported(push: PushFact, reports: dict[str, Rejection]) -> PushFact:
+    """The push, with the error report that no webhook brought."""
+    report = reports.get(push.identifier)
+    if report is None or push.rejected_by or push.state != ACKNOWLEDGED:
+        return push
+    return replace(push, rejected_by=report.event_id, error_code=report.code)
 
 
 def _moved_at(target: Target, told: tuple[PushFact, ...]) -> datetime | None:

@@ -21,9 +21,11 @@ from billing.stripe.meters import read_days, read_total
 from billing.stripe.readback import (
     Invoices,
     MetersOfName,
+    Rejection,
     invoices_of,
     meters_by_name,
     read_hours,
+    rejections_of,
 )
 from reconciliation.selectors.targets import Target
 from stripemeter.lib.periods import Period
@@ -104,6 +106,7 @@ class StripeReader:
     def __init__(self) -> None:
         self.reads: dict[tuple[str, str], int] = {}
         self._meters: dict[tuple[str, str], dict[str, MetersOfName]] = {}
+        self._rejections: dict[str, dict[str, Rejection]] = {}
         self._lock = threading.Lock()
         self._next = 0.0
         self._pool = ThreadPoolExecutor(
@@ -170,6 +173,18 @@ class StripeReader:
             if value:
                 found[meter_id] = value
         return found
+
+    def rejections(self, lane: Lane, meter_id: str) -> dict[str, Rejection]:
+        """Identifiers that error reports of the meter name, read once per run."""
+        if meter_id not in self._rejections:
+            try:
+                self._pace(lane.mode, lane.account)
+                self._rejections[meter_id] = rejections_of(
+                    mode=lane.mode, account=lane.account, meter_id=meter_id
+                )
+            except (StripeUnavailable, StripeRefused):
+                self._rejections[meter_id] = {}
+        return self._rejections[meter_id]
 
     def invoices(self, lane: Lane, since: datetime) -> Invoices | None:
         """The customer's invoices; None if they cannot be read."""

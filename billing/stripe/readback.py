@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 from billing.stripe.client import client_for, options_for
-from billing.stripe.errors import all_rows
+from billing.stripe.errors import all_rows, reading
 
 PAGE_ROWS = 100
 PAGES_MAX = 20
+#: Error reports of one meter that a run reads.
+REPORTS_MAX = 20
 FINAL_STATUSES = frozenset({"open", "paid", "uncollectible"})
 
 
@@ -138,3 +140,39 @@ def _line(invoice_id: str, line: dict[str, Any], finalized: int) -> InvoiceLine:
         end=datetime.fromtimestamp(line["period"]["end"], UTC),
         finalized_at=datetime.fromtimestamp(finalized, UTC),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An asynchronous rejection: which event of Stripe reported it, and why."""
+
+    event_id: str
+    code: str
+
+
+def rejections_of(*, mode: str, account: str, meter_id: str) -> dict[str, Rejection]:
+    """Rejected identifiers that the newest error reports of a meter name (samples only).
+
+    Stripe keeps these events for 30 days. Raises `StripeUnavailable`, `StripeRefused`.
+    """
+    client, options = client_for(mode), options_for(account)
+    params: Any = {"object_id": meter_id, "limit": REPORTS_MAX}
+    page = reading(client.v2.core.events.list, params, options)
+    found: dict[str, Rejection] = {}
+    for listed in page.data:
+        if listed.type != "v1.billing.meter.error_report_triggered":
+            continue
+        event = reading(client.v2.core.events.retrieve, listed.id, {}, options).to_dict()
+        reason = (event.get("data") or {}).get("reason") or {}
+        for kind in reason.get("error_types") or []:
+            for sample in kind.get("sample_errors") or []:
+                request = sample.get("request") or {}
+                name = str(request.get("identifier") or request.get("idempotency_key") or "")
+                found[name.partition("#")[0]] = Rejection(str(listed.id), str(kind.get("code")))
+    return found
+
+
+def make_customer(*, mode: str, name: str) -> str:
+    """A new customer's id; for the demo, whose Stripe is the sandbox."""
+    params: Any = {"name": name}
+    return str(client_for(mode).v1.customers.create(params).id)

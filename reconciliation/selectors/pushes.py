@@ -1,6 +1,5 @@
 """What was told to Stripe, as the push rows say."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -70,8 +69,8 @@ def told(targets: list[Target]) -> dict[Key, Told]:
     return found
 
 
-def facts_of(target: Target, reports: Mapping[str, str]) -> tuple[PushFact, ...]:
-    """Every push of the cursor; ``reports`` are rejections by identifier that webhooks told."""
+def facts_of(target: Target) -> tuple[PushFact, ...]:
+    """Every push of the cursor, oldest first."""
     rows = Push.objects.filter(
         tenant_id=target.tenant_id,
         mapping_id=target.mapping_id,
@@ -79,13 +78,13 @@ def facts_of(target: Target, reports: Mapping[str, str]) -> tuple[PushFact, ...]
         period_start=target.period_start,
         mode=target.mode,
     ).order_by("-sequence")[:PUSHES_MAX]
-    return tuple(_fact(row, reports) for row in reversed(rows))
+    return tuple(_fact(row) for row in reversed(rows))
 
 
-def _fact(row: Push, reports: Mapping[str, str]) -> PushFact:
+def _fact(row: Push) -> PushFact:
     own = row.error_code in OWN_CODES
     evidence: Any = row.evidence if isinstance(row.evidence, dict) else {}
-    told_by = evidence.get("event") or evidence.get("eventId") or evidence.get("event_id")
+    told_by = evidence.get("webhookEvent")
     return PushFact(
         id=row.id,
         sequence=row.sequence,
@@ -100,7 +99,7 @@ def _fact(row: Push, reports: Mapping[str, str]) -> PushFact:
         settled_at=row.settled_at,
         displaced=row.displaced,
         error_code="" if own else row.error_code,
-        rejected_by="" if own else str(told_by or reports.get(row.identifier, "")),
+        rejected_by="" if own else str(told_by or ""),
     )
 
 

@@ -104,7 +104,18 @@ def test_a_foreign_writer_who_writes_our_own_amount_in_another_hour(mapped):
     assert named(mapped) == [("foreign_writer", "c1", Decimal(-5))]
 
 
-def test_async_rejected(mapped):
+def test_async_rejected_although_no_webhook_told(mapped):
+    mapped.sandbox.fault("async_reject", path=EVENTS)
+    mapped.use(5)
+    mapped.push()
+    settled(mapped)
+    assert named(mapped) == [("async_rejected", "c1", Decimal(5))]
+    [push] = Finding.objects.get().evidence["pushes"]
+    assert push["identifier"] == Push.objects.get().identifier
+    assert push["webhookEvent"].startswith("evt_")
+
+
+def test_async_rejected_as_the_webhook_told(mapped):
     mapped.use(5)
     mapped.push()
     push = Push.objects.get()
@@ -114,7 +125,7 @@ def test_async_rejected(mapped):
         code="meter_event_invalid_value",
         message="reported",
         now=mapped.now,
-        evidence='{"event": "evt_7"}',
+        evidence='{"webhookEvent": "evt_7"}',
     )
     mapped.sandbox.reset()
     mapped.move(minutes=20)

@@ -3,6 +3,7 @@
 import sys
 from typing import IO, Any, cast
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
@@ -33,10 +34,17 @@ class Command(BaseCommand):
         parser.add_argument("--period", help="a month like 2026-01; recent periods without it")
         parser.add_argument("--customer", help="one customer reference")
         parser.add_argument("--plan", action="store_true", help="print what would be read, and why")
+        parser.add_argument(
+            "--settle-seconds",
+            type=int,
+            help="call what is older than this drift (a sandbox adds up at once: 0)",
+        )
         parser.add_argument("--quiet", action="store_true", help="verdicts only, no table")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run per tenant; the worst verdict decides the exit code."""
+        if options["settle_seconds"] is not None:
+            settings.RECONCILIATION_SETTLING_SECONDS = options["settle_seconds"]
         tenants = Tenant.objects.filter(is_active=True).order_by("key")
         if options["tenant"]:
             tenants = tenants.filter(key=options["tenant"])

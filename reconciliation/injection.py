@@ -1,0 +1,235 @@
+"""Makes one cause of drift happen in the demo, so that an operator can meet it.
+
+Works on the local sandbox only: its control API scripts what goes wrong, and a little
+usage of one demo customer is pushed through it.
+"""
+
+import json
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+import uuid_utils
+from django.conf import settings
+from django.db.models import F
+
+from billing.models import CustomerLink, PriceMapping, Push, PushCursor
+from billing.services.running import run_pushes
+from billing.stripe.readback import make_customer
+from counters.models import Counter
+from counters.services.fold import fold_everything
+from counters.services.period_states import set_period_state
+from ledger.services.ingest import ingest
+from ledger.wire import Columns, StrictEvent, microseconds
+from reconciliation.facts import ACKNOWLEDGED, Cause
+
+EVENTS = "/v1/billing/meter_events"
+UNITS = 7
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class NotTheDemo(Exception):
+    """Stripe is not the local sandbox, or there is nothing to work on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The cursor that something will happen to, and the sandbox's control API."""
+
+    mapping: PriceMapping
+    push: Push
+    now: datetime
+    clock: Callable[[], datetime]
+
+    def control(self, method: str, name: str, body: dict[str, Any] | None = None) -> Any:
+        """One call of the sandbox's control API."""
+        request = urllib.request.Request(  # noqa: S310  loopback, checked in `stage_of`
+            f"{settings.STRIPE_API_BASE}/_sandbox/{name}",
+            method=method,
+            data=json.dumps(body or {}).encode() if method != "GET" else None,
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.loads(answer.read())
+
+    def fault(self, kind: str, **fields: Any) -> None:
+        """Script a fault for the next meter event of the customer."""
+        self.control(
+            "POST",
+            "faults",
+            {"kind": kind, "path": EVENTS, "customer": self.push.stripe_customer_id, **fields},
+        )
+
+    def foreign(self, value: Decimal, at: datetime) -> None:
+        """Usage that nobody of ours sent."""
+        world = self.control("GET", "journal")["entries"][0]["world"]
+        mode = "live:" if self.push.mode == "live" else "test:"
+        self.control(
+            "POST",
+            "foreign",
+            {
+                "event_name": self.push.target,
+                "customer": self.push.stripe_customer_id,
+                "value": format(value, "f"),
+                "timestamp": int(at.timestamp()),
+                "world": mode + world.partition(":")[2],
+            },
+        )
+
+    def use(self, units: int = UNITS) -> None:
+        """Usage of the customer, a second ago."""
+        columns = Columns()
+        columns.add(
+            StrictEvent(
+                metric=self.mapping.metric.name,
+                customer_ref=self.push.customer_ref,
+                resource_id=None,
+                quantity=str(units * int(max(self.mapping.unit_factor, 1))),
+                ts_us=microseconds(self.now - timedelta(seconds=1)),
+                meta=None,
+                source="system",
+                key=f"demo-drift-{uuid_utils.uuid7()}",
+            )
+        )
+        ingest(
+            tenant_id=self.push.tenant_id,
+            columns=columns,
+            now=self.now,
+            future_tolerance=timedelta(hours=1),
+            meta_bytes_max=4_096,
+        )
+        fold_everything(now=self.now)
+
+    def send(self) -> None:
+        """Push what there is."""
+        run_pushes(clock=self.clock, seconds=20, tenant_id=self.push.tenant_id)
+
+    def cursor(self) -> dict[str, Any]:
+        """The cursor's key as filter arguments."""
+        return {
+            "tenant_id": self.push.tenant_id,
+            "mapping_id": self.push.mapping_id,
+            "customer_ref": self.push.customer_ref,
+            "period_start": self.push.period_start,
+            "mode": self.push.mode,
+        }
+
+
+def stage_of(tenant_id: int, clock: Callable[[], datetime]) -> Stage:
+    """The newest acknowledged live push of a summed metric. Raises `NotTheDemo`."""
+    if settings.PRODUCTION or urlsplit(settings.STRIPE_API_BASE).hostname not in _LOOPBACK:
+        raise NotTheDemo("Stripe is not the local sandbox: nothing is injected there.")
+    mappings = PriceMapping.objects.filter(
+        tenant_id=tenant_id, active=True, aggregation="sum", push_semantics="increment"
+    ).select_related("metric")
+    known = {mapping.pk: mapping for mapping in mappings}
+    push = (
+        Push.objects.filter(
+            tenant_id=tenant_id, mapping_id__in=known, mode="live", state=ACKNOWLEDGED, delta__gt=0
+        )
+        .order_by("-stamped_at")
+        .first()
+    )
+    if push is None:
+        raise NotTheDemo("No usage was pushed yet: run `manage.py push` first.")
+    return Stage(known[push.mapping_id], push, clock(), clock)
+
+
+def _told(stage: Stage, kind: str, **fields: Any) -> str:
+    stage.fault(kind, **fields)
+    stage.use()
+    stage.send()
+    return f"{UNITS} units of {stage.push.customer_ref} were pushed under the fault {kind}"
+
+
+def _in_flight(stage: Stage) -> str:
+    return _told(stage, "error_500_before", count=None)
+
+
+def _settling(stage: Stage) -> str:
+    return _told(stage, "summary_lag", seconds=600.0)
+
+
+def _unpushed(stage: Stage) -> str:
+    stage.send()
+    PushCursor.objects.filter(**stage.cursor()).update(
+        held_at=stage.now, held_reason="held by demo_drift"
+    )
+    stage.use()
+    return f"the cursor of {stage.push.customer_ref} is held, and {UNITS} units came in"
+
+
+def _lost(stage: Stage) -> str:
+    return _told(stage, "lose")
+
+
+def _duplicated(stage: Stage) -> str:
+    return _told(stage, "duplicate")
+
+
+def _foreign(stage: Stage) -> str:
+    stage.foreign(Decimal("3.25"), stage.now - timedelta(minutes=1))
+    return f"somebody else wrote 3.25 units for {stage.push.customer_ref}"
+
+
+def _rejected(stage: Stage) -> str:
+    return _told(stage, "async_reject")
+
+
+def _wrong_customer(stage: Stage) -> str:
+    other = make_customer(mode="live", name=f"{stage.push.customer_ref} (new)")
+    CustomerLink.objects.update_or_create(
+        tenant_id=stage.push.tenant_id,
+        customer_ref=stage.push.customer_ref,
+        mode="live",
+        defaults={
+            "stripe_customer_id": other,
+            "created_at": stage.now,
+            "created_by": "demo_drift",
+        },
+    )
+    return f"{stage.push.customer_ref} is linked to {other} now"
+
+
+def _counter(stage: Stage) -> str:
+    Counter.objects.filter(
+        tenant_id=stage.push.tenant_id,
+        metric_id=stage.mapping.metric_id,
+        customer_ref=stage.push.customer_ref,
+        period_start=stage.push.period_start,
+    ).update(sum=F("sum") + 1)
+    return f"the counter of {stage.push.customer_ref} was changed by hand"
+
+
+def _freeze(stage: Stage) -> str:
+    stage.send()
+    set_period_state(
+        tenant_id=stage.push.tenant_id,
+        customer_ref=stage.push.customer_ref,
+        period_start=stage.push.period_start,
+        state="frozen",
+        now=stage.now,
+        actor="demo_drift",
+    )
+    stage.use()
+    return f"the period of {stage.push.customer_ref} is frozen, and {UNITS} units came late"
+
+
+INJECTIONS: dict[str, Callable[[Stage], str]] = {
+    Cause.IN_FLIGHT: _in_flight,
+    Cause.SETTLING: _settling,
+    Cause.UNPUSHED: _unpushed,
+    Cause.LOST_AT_STRIPE: _lost,
+    Cause.DUPLICATED: _duplicated,
+    Cause.FOREIGN_WRITER: _foreign,
+    Cause.ASYNC_REJECTED: _rejected,
+    Cause.WRONG_CUSTOMER: _wrong_customer,
+    Cause.COUNTER_MISMATCH: _counter,
+    Cause.LATE_AFTER_FREEZE: _freeze,
+}
+#: Causes that need weeks or a second price: they are injected in tests only.
+NOT_IN_THE_DEMO = frozenset(set(Cause) - {Cause(name) for name in INJECTIONS})
