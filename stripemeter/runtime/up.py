@@ -110,7 +110,10 @@ def _offered(parts: Parts, port: int, *, demo: bool) -> dict[str, str]:
     metrics.mkdir(exist_ok=True)
     for stale in metrics.glob("*.db"):
         stale.unlink(missing_ok=True)
+    static = parts.folder / "static"  # empty: outside production files are served as they are
+    static.mkdir(exist_ok=True)
     values = {
+        "STRIPEMETER_STATIC_ROOT": str(static),
         "STRIPEMETER_ENV": "demo" if demo else "development",
         "STRIPEMETER_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
@@ -176,7 +179,7 @@ def _load_demo_data(supervisor: Supervisor, parts: Parts, environ: dict[str, str
     marker = parts.folder / "demo-data"
     if marker.exists() or not any(ROOT.glob("**/management/commands/demo_data.py")):
         return
-    command = [sys.executable, "manage.py", "demo_data"]
+    command = [sys.executable, "manage.py", "demo_data", "--skip-checks"]
     code = stream(command, lambda line: supervisor.say(line, name="demo"), cwd=ROOT, env=environ)
     if code == 0:
         marker.touch()
