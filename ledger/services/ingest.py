@@ -27,6 +27,7 @@ from ledger.services.registry import metric_ids
 from ledger.wire import EPOCH, Columns, microseconds
 from stripemeter.lib import metrics, strictjson
 from stripemeter.lib.errors import Unavailable
+from stripemeter.lib.faults import point
 from stripemeter.lib.logs import get_logger
 
 log = get_logger(__name__)
@@ -114,7 +115,9 @@ def ingest(
     chosen, repeats = _first_of_each_key(prepared)
     statuses: dict[int, str] = {}
     if chosen:
+        point("ingest.before_store")
         statuses = _store_with_retries(tenant_id, prepared, chosen, now)
+        point("ingest.stored")
     outcome = _outcome(prepared, statuses, repeats)
     if outcome.conflicts:
         _keep_conflicts(tenant_id, prepared, outcome, now)

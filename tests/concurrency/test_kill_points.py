@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from tests.builders.tenancy import make_tenant
 from tests.support.environment import ROOT
 
 POINTS = {
+    "ingest": ["ingest.before_store", "ingest.stored"],
     "fold": ["fold.claimed", "fold.set_aside", "fold.before_commit"],
     "backfill": ["backfill.stored", "backfill.before_commit", "backfill.step_done"],
     "replay": ["rebuild.cleared", "replay.rebuilt", "replay.before_commit", "replay.step_done"],
@@ -35,12 +36,16 @@ CASES = [(work, point) for work, points in POINTS.items() for point in points]
 _VICTIM = """
 import os, django
 django.setup()
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import Tenant
 tenant = Tenant.objects.get(key="acme")
 work = os.environ["VICTIM_WORK"]
-if work == "fold":
+if work == "ingest":
+    from tests.builders.ledger import make_event, store
+    store(tenant, make_event(1, ts=datetime(2026, 1, 1, tzinfo=UTC), idempotencyKey="asked"),
+          now=clock.now())
+elif work == "fold":
     from counters.services.fold import fold_everything
     fold_everything(now=clock.now())
 elif work in ("backfill", "replay"):
@@ -105,6 +110,8 @@ def _prepare(tenant: Tenant, work: str) -> int:
             now=now,
         )
         return 12
+    if work == "ingest":
+        return 9
     if work == "replay":
         Counter.objects.update(sum=0)
         replay.start_operation(
@@ -118,6 +125,11 @@ def _prepare(tenant: Tenant, work: str) -> int:
 
 def _finish(tenant: Tenant, work: str) -> None:
     """What the next worker does, once leases have run out."""
+    if work == "ingest":
+        # The client never got its answer: it asks again with the same key.
+        again = make_event(1, ts=datetime(2026, 1, 1, tzinfo=UTC), idempotencyKey="asked")
+        outcome = store(tenant, again, now=clock.now())
+        assert outcome.accepted + outcome.duplicates == 1
     later = clock.now() + operations.LEASE + timedelta(seconds=1)
     if work in {"backfill", "replay"}:
         run: Any = backfill.run_backfill if work == "backfill" else replay.run_operation

@@ -5,12 +5,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
+from django.db import transaction
 from django.test import Client
 
 from ledger.models import Event, EventConflict, PendingBatch
+from ledger.services import ingest
 from stripemeter.lib import clock, strictjson
 from stripemeter.lib.instants import rfc3339
+from tests.builders.ledger import make_event, store
 from tests.builders.tenancy import Caller, make_caller
 
 URL = "/v1/events/ingest"
@@ -209,3 +213,15 @@ def test_cloudevents_are_stored_like_native_ones(acme: Caller) -> None:
     assert answer.json()["accepted"] == 1
     row = Event.objects.get()
     assert (row.quantity, row.key_text) == (7, "svc#1")
+
+
+def test_a_retry_after_a_failed_write_is_accepted(acme: Caller, monkeypatch: Any) -> None:
+    """Deduplication outside the write would call the retry a duplicate and lose the event."""
+    sent = make_event(3, idempotencyKey="retried")
+    ingest_statement = ingest._STORE
+    monkeypatch.setattr(ingest, "_STORE", ingest_statement.replace("ledger_event", "absent"))
+    with pytest.raises(psycopg.Error), transaction.atomic():
+        store(acme.tenant, sent)
+    monkeypatch.setattr(ingest, "_STORE", ingest_statement)
+    assert store(acme.tenant, sent).accepted == 1
+    assert store(acme.tenant, sent).duplicates == 1

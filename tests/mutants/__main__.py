@@ -43,14 +43,15 @@ MUTANTS = [
         "M1",
         "the key is claimed before the write: a retry after a failure is called a duplicate",
         "ledger/services/ingest.py",
-        "    chosen, repeats = _first_of_each_key(prepared)\n",
-        "    chosen, repeats = _first_of_each_key(prepared)\n"
-        "    claimed = globals().setdefault('_claimed', set())\n"
-        "    fresh = [i for i in chosen if prepared.keys[i] not in claimed]\n"
-        "    repeats |= {i: i for i in chosen if prepared.keys[i] in claimed}\n"
-        "    claimed.update(prepared.keys[i] for i in fresh)\n"
-        "    chosen = fresh\n",
-        ("tests/ledger/test_ingest.py",),
+        "        statuses = _store_with_retries(tenant_id, prepared, chosen, now)\n",
+        "        claimed = globals().setdefault('_claimed', set())\n"
+        "        statuses = {i: 'duplicate' for i in chosen if prepared.keys[i] in claimed}\n"
+        "        chosen = [i for i in chosen if i not in statuses]\n"
+        "        claimed.update(prepared.keys[i] for i in chosen)\n"
+        "        point('mutant.claimed')\n"
+        "        if chosen:\n"
+        "            statuses |= _store_with_retries(tenant_id, prepared, chosen, now)\n",
+        ("tests/ledger/test_ingest.py::test_a_retry_after_a_failed_write_is_accepted",),
     ),
     Mutant(
         "M2",
