@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.db.models.signals import post_migrate
 
 
 class ShellConfig(AppConfig):
@@ -16,7 +17,10 @@ class ShellConfig(AppConfig):
             checks,
             health,
         )
+        from stripemeter.lib import rowsecurity
 
         health.register_gauges()
+        # Framework signal: the last step of every migrate, whatever it created.
+        post_migrate.connect(rowsecurity.protect_tables, sender=self)
         if settings.PRODUCTION:
             checks.watch_connections()

@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 
-from stripemeter.lib import addresses, edge, metrics, requestid
+from stripemeter.lib import addresses, edge, metrics, requestid, rowsecurity
 from stripemeter.lib.drf import problem_of
 from stripemeter.lib.errors import Forbidden, NotFound, ProblemError
 from stripemeter.lib.http import problem_response
@@ -43,6 +43,7 @@ class RequestEdgeMiddleware:
         elif request.path_info.startswith(API_PREFIXES):
             response = _answer_api(request)
         else:
+            rowsecurity.widen()
             response = self.get_response(request)
         response.headers["X-Request-Id"] = request_id
         route = request.resolver_match.route if request.resolver_match else "unmatched"
@@ -69,6 +70,8 @@ def _answer_api(request: HttpRequest) -> HttpResponseBase:
             _refuse_plain_text(request.path_info)
         match = _resolve(request.path_info)
         request.resolver_match = match
+        if not getattr(match.func, "narrows_to_tenant", False):
+            rowsecurity.widen()
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
             response = response.render()

@@ -150,6 +150,7 @@ TEMPLATES: list[dict[str, Any]] = [
 _database_url = env_str("DATABASE_URL", "postgresql:///stripemeter")
 if env_str("STRIPEMETER_DB_ROLE") == "owner":
     _database_url = env_str("DATABASE_OWNER_URL", _database_url)
+DATABASE_POOLER = env_bool("DATABASE_POOLER")
 _statement_timeout_ms = env_int("STRIPEMETER_STATEMENT_TIMEOUT_MS", 0)
 
 DATABASES: dict[str, dict[str, Any]] = {"default": database_from_url(_database_url)}
@@ -158,13 +159,15 @@ DATABASES["default"]["OPTIONS"] |= {
     # READ COMMITTED is what ON CONFLICT and the fold rest on (docs of both).
     "isolation_level": 2,
     # Small posts pay for planning otherwise; set DATABASE_POOLER=1 behind a transaction pooler.
-    "prepare_threshold": None if env_bool("DATABASE_POOLER") else 2,
+    "prepare_threshold": None if DATABASE_POOLER else 2,
     "server_side_binding": True,
     "application_name": "stripemeter",
     "connect_timeout": 5,
     "options": "-c timezone=UTC -c synchronous_commit=on -c lock_timeout=10s"
     f" -c statement_timeout={_statement_timeout_ms}"
-    " -c idle_in_transaction_session_timeout=60s -c jit=off",
+    " -c idle_in_transaction_session_timeout=60s -c jit=off"
+    # Row-level security: API requests narrow this to their tenant (stripemeter.lib.rowsecurity).
+    " -c stripemeter.tenant=all",
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # dj-stripe's own migrations take minutes; one generated migration holds the same tables.

@@ -127,6 +127,16 @@ def superuser(transactional_db: None, cluster: Cluster) -> Iterator["psycopg.Con
         yield connection
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _requests_leave_connections_wide() -> None:
+    """After a request of Django's test client, the test itself sees all tenants again."""
+    from django.core.signals import request_finished
+
+    from stripemeter.lib import rowsecurity
+
+    request_finished.connect(lambda **_: rowsecurity.widen(), weak=False)
+
+
 # --- processes -------------------------------------------------------------------------
 
 

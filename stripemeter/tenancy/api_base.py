@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from stripemeter.lib import metrics
+from stripemeter.lib import metrics, rowsecurity
 from stripemeter.lib.errors import Forbidden, invalid
 from stripemeter.lib.ratelimit import Verdict
 from stripemeter.tenancy.principals import Principal
@@ -31,6 +31,13 @@ class TenantView(APIView):
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     _verdict: Verdict | None = None
 
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """The view function, marked as one that sees its tenant's rows only."""
+        view = super().as_view(**initkwargs)
+        view.narrows_to_tenant = True  # type: ignore[attr-defined]
+        return view
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the method, the key, its scope and rate limit; refuse what is said twice."""
         method = (request.method or "").lower()
@@ -39,6 +46,7 @@ class TenantView(APIView):
         super().initial(request, *args, **kwargs)
         rate_class = self.rate_class or ("read" if request.method in {"GET", "HEAD"} else "write")
         self._verdict = throttle(self.principal, rate_class=rate_class, cost=self.rate_cost)
+        rowsecurity.narrow(self.principal.tenant_id)
         if request.META.get("QUERY_STRING"):
             self._refuse_repeated(request)
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
-from stripemeter.lib import clock, metrics
+from stripemeter.lib import clock, metrics, rowsecurity
 from stripemeter.lib.errors import Unauthenticated
 from stripemeter.tenancy import keys, scopes
 from stripemeter.tenancy.models import ApiKey, Tenant
@@ -67,6 +67,7 @@ def forget_cached_keys() -> None:
 
 
 def _load(lookup: str, digest: bytes, *, now: datetime) -> Principal | None:
+    rowsecurity.widen()  # the key says which tenant it is, so none is known yet
     key = ApiKey.objects.select_related("tenant").filter(lookup=lookup).first()
     # A dummy comparison keeps unknown and wrong keys alike in time.
     stored = bytes(key.digest) if key is not None else bytes(32)

@@ -38,6 +38,9 @@ _CACHE = (
 _KEPT_CLUSTERS = 8
 
 
+SEES_ALL_TENANTS = "-c stripemeter.tenant=all"
+
+
 class Cluster:
     """The database server of a run, seen with a superuser's rights."""
 
@@ -243,7 +246,8 @@ def _give_tree(folder: Path) -> None:
 @contextmanager
 def raw_connection(run: TestRun, role: str) -> Iterator["psycopg.Connection[Any]"]:
     """A connection of its own to this worker's database, not known to Django."""
-    connection = psycopg.connect(role_url(run, role, run.database))
+    # Like the service's own connections, these see every tenant unless a test narrows them.
+    connection = psycopg.connect(role_url(run, role, run.database), options=SEES_ALL_TENANTS)
     try:
         yield connection
     finally:
