@@ -4,7 +4,6 @@ Works on the local sandbox only: its control API scripts what goes wrong, and a 
 usage of one demo customer is pushed through it.
 """
 
-import json
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from counters.services.period_states import set_period_state
 from ledger.services.ingest import ingest
 from ledger.wire import Columns, StrictEvent, microseconds
 from reconciliation.facts import ACKNOWLEDGED, Cause
+from stripemeter.lib import strictjson
 
 EVENTS = "/v1/billing/meter_events"
 UNITS = 7
@@ -50,11 +50,11 @@ class Stage:
         request = urllib.request.Request(  # noqa: S310  loopback, checked in `stage_of`
             f"{settings.STRIPE_API_BASE}/_sandbox/{name}",
             method=method,
-            data=json.dumps(body or {}).encode() if method != "GET" else None,
+            data=strictjson.dumps(body or {}) if method != "GET" else None,
             headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            return json.loads(answer.read())
+            return strictjson.loads(answer.read())
 
     def fault(self, kind: str, **fields: Any) -> None:
         """Script a fault for the next meter event of the customer."""
