@@ -91,6 +91,15 @@ def test_close_leaves_on_disk_what_it_could_not_deliver(server, make_client, tmp
     assert server.total == 9
 
 
+def test_only_events_without_a_verdict_are_taken_over(open_spool):
+    first, second, third = events("a", "b", "c")
+    spool = open_spool()
+    spool.append([first, second, third])
+    spool.settle([second])
+    spool.close()
+    assert open_spool().adopt() == [first, third]
+
+
 def test_a_torn_line_is_skipped_and_the_lines_before_it_are_kept(open_spool, tmp_path):
     spool = open_spool()
     first, second = events("a", "b")

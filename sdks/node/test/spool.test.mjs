@@ -88,6 +88,18 @@ test('close leaves on disk what it could not deliver', async (t) => {
   assert.equal(server.total, 9);
 });
 
+test('only events without a verdict are taken over', (t) => {
+  const folder = temporaryFolder(t);
+  const [first, second, third] = ['a', 'b', 'c'].map(event);
+  const spool = new Spool(folder, true);
+  [first, second, third].forEach((one) => spool.append(one));
+  spool.settle([second]);
+  spool.close();
+  const next = new Spool(folder, true);
+  assert.deepEqual(next.adopt(), [first, third]);
+  next.close();
+});
+
 test('a torn or damaged line is skipped and the others are kept', (t) => {
   const folder = temporaryFolder(t);
   const kept = ['a', 'b', 'c', 'd'].map(event);
