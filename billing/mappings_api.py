@@ -226,7 +226,9 @@ class MappingView(TenantView):
     def get(self, request: Request, mapping_id: str) -> Response:
         """The mapping, also after it was deleted; its version is the ETag."""
         self.check_tenant()
-        found = selectors.mapping(tenant_id=self.principal.tenant_id, mapping_id=_uuid(mapping_id))
+        found = selectors.mapping(
+            tenant_id=self.principal.tenant_id, mapping_id=uuid_of(mapping_id)
+        )
         if found is None:
             raise NotFound("No such mapping")
         return _answer(found)
@@ -247,7 +249,7 @@ class MappingView(TenantView):
         fields.pop("tenantId", None)
         mapping = mappings.update_mapping(
             actor=_actor(self),
-            mapping_id=_uuid(mapping_id),
+            mapping_id=uuid_of(mapping_id),
             changes=fields,
             version=_version(request),
         )
@@ -258,7 +260,7 @@ class MappingView(TenantView):
     def delete(self, request: Request, mapping_id: str) -> Response:
         """Delete, softly: nothing new is pushed, history stays."""
         self.check_tenant()
-        mappings.end_mapping(actor=_actor(self), mapping_id=_uuid(mapping_id))
+        mappings.end_mapping(actor=_actor(self), mapping_id=uuid_of(mapping_id))
         return Response(status=204)
 
 
@@ -272,7 +274,7 @@ def _answer(mapping: PriceMapping, *, status: int = 200) -> Response:
     return response
 
 
-def _uuid(text: str) -> UUID:
+def uuid_of(text: str) -> UUID:
     """The id in a path. Raises `NotFound` for what cannot be one."""
     try:
         return UUID(text)

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing import selectors
+from billing.mappings_api import ChoiceText, uuid_of
 from billing.models import Mode, Push
 from billing.services import review, running
 from billing.tasks import wake_push
@@ -77,6 +78,12 @@ class PushRunOutput(serializers.Serializer[Any]):
     planned = serializers.IntegerField()
     open = serializers.IntegerField()
     skippedModes = serializers.DictField(child=serializers.CharField())
+
+
+class ReleaseOutput(serializers.Serializer[Any]):
+    """How many cursors may be planned again."""
+
+    released = serializers.IntegerField()
 
 
 class PushesView(TenantView):
@@ -193,10 +200,7 @@ class SettlePushView(TenantView):
         self.check_tenant(request.data)
         values = self.Input(data=request.data)
         values.is_valid(raise_exception=True)
-        try:
-            wanted = UUID(push_id)
-        except ValueError as error:
-            raise NotFound("No such push") from error
+        wanted = uuid_of(push_id)
         push = review.settle_push(
             tenant_id=self.principal.tenant_id,
             push_id=wanted,
@@ -206,3 +210,37 @@ class SettlePushView(TenantView):
             now=clock.now(),
         )
         return Response(PushOutput(push).data)
+
+
+class ReleaseView(TenantView):
+    """Lets the held cursors of a mapping be planned again."""
+
+    scope_area = "mappings"
+
+    class Input(StrictSerializer):
+        """Which side: live, or the shadow's test account."""
+
+        tenantId = TextField(required=False)
+        mode = ChoiceText(_MODES, required=False, default=Mode.LIVE)
+
+    @extend_schema(
+        operation_id="releaseMapping", request=Input, responses=ReleaseOutput, tags=["Mappings"]
+    )
+    def post(self, request: Request, mapping_id: str) -> Response:
+        """Reject what Stripe refused and plan it anew, after its cause was put right."""
+        body = request.data or {}
+        self.check_tenant(body)
+        values = self.Input(data=body)
+        values.is_valid(raise_exception=True)
+        tenant_id = self.principal.tenant_id
+        found = selectors.mapping(tenant_id=tenant_id, mapping_id=uuid_of(mapping_id))
+        if found is None:
+            raise NotFound("No such mapping")
+        released = review.release_cursors(
+            tenant_id=tenant_id,
+            mapping_id=found.pk,
+            mode=values.validated_data["mode"],
+            actor=self.principal.actor,
+            now=clock.now(),
+        )
+        return Response({"released": released})

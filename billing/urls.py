@@ -8,6 +8,11 @@ urlpatterns = [
     path("v1/usage/projection", projection_api.ProjectionView.as_view(), name="usage-projection"),
     path("v1/mappings", mappings_api.MappingsView.as_view(), name="mappings"),
     path("v1/mappings/<str:mapping_id>", mappings_api.MappingView.as_view(), name="mapping"),
+    path(
+        "v1/mappings/<str:mapping_id>/release",
+        pushes_api.ReleaseView.as_view(),
+        name="mapping-release",
+    ),
     path("v1/customers", customers_api.CustomersView.as_view(), name="customer-links"),
     path("v1/customers/<str:link_id>", customers_api.CustomerView.as_view(), name="customer-link"),
     path("v1/pushes", pushes_api.PushesView.as_view(), name="pushes"),

@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
-from billing.models import PriceMapping, StripeAccount
+from billing.models import PriceMapping, Push, PushCursor, StripeAccount
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import AuditEntry
 from stripemeter.tenancy.recognition import forget_cached_keys
@@ -237,3 +238,29 @@ def test_pushes_are_listed_and_run_on_demand(world: World):
     assert send(other, "GET", "/v1/pushes").json()["pushes"] == []
     assert send(caller, "GET", "/v1/pushes?state=lost").status_code == 400
     assert send(other, "POST", "/v1/pushes/run", {"tenantId": "acme"}).status_code == 403
+
+
+def test_held_cursors_are_released_over_the_api_and_accounts_by_command(world: World):
+    caller, other = make_caller(world.acme), make_caller(world.globex)
+    world.now = clock.now()
+    mapping = world.mapping()
+    world.use(5)
+    world.sandbox.fault("bad_request", path="/v1/billing/meter_events")
+    world.push()
+    assert PushCursor.objects.get().held_at is not None
+    path = f"{URL}/{mapping.pk}/release"
+    assert send(other, "POST", path, {}).status_code == 404
+    assert send(caller, "POST", path, {"mode": "both"}).status_code == 400
+    assert send(caller, "POST", path, {}).json() == {"released": 1}
+    call_command("stripe_account", "halt", "all", "--reason", "restored a backup")
+    world.move(minutes=1)
+    assert world.push().outcomes == {}
+    call_command("stripe_account", "resume", "default")
+    call_command("stripe_account", "list")
+    world.settle()
+    assert world.at_stripe() == 5
+    push = Push.objects.get(state="rejected")
+    settle = f"/v1/pushes/{push.id}/settle"
+    assert send(caller, "POST", settle, {"verdict": "acknowledged"}).status_code == 409
+    assert send(other, "POST", settle, {"verdict": "acknowledged"}).status_code == 404
+    assert send(caller, "POST", settle, {"verdict": "maybe"}).status_code == 400
