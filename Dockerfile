@@ -24,4 +24,5 @@ COPY --from=build /app /app
 USER 10001
 EXPOSE 3000
 CMD ["granian", "--interface", "wsgi", "--no-ws", "--host", "0.0.0.0", "--port", "3000", \
-     "--workers", "2", "--blocking-threads", "4", "stripemeter.wsgi:application"]
+     "--workers", "2", "--blocking-threads", "4", \
+     "--http1-header-read-timeout", "10000", "stripemeter.wsgi:application"]

@@ -374,13 +374,16 @@ _configure_logs(level=LOG_LEVEL, json=LOG_FORMAT == "json")
 # prometheus_client reads the variable when it is first imported, which is after this.
 # Commands and tests count nothing that is scraped.
 _serves = Path(sys.argv[0]).name != "manage.py" and "pytest" not in sys.modules
-if _serves and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    _metrics_dir = RUNTIME_DIR / "metrics"
+_metrics_dir = env_str("PROMETHEUS_MULTIPROC_DIR") or (
+    str(RUNTIME_DIR / "metrics") if _serves else ""
+)
+if _metrics_dir:
     try:
-        _metrics_dir.mkdir(parents=True, exist_ok=True)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
+        Path(_metrics_dir).mkdir(parents=True, exist_ok=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
     except OSError:
-        pass  # a read-only folder: each process then has numbers of its own
+        # A read-only folder: each process then has numbers of its own.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 # --- Unfold (admin shell) --------------------------------------------------------------
 UNFOLD: dict[str, Any] = {

@@ -177,7 +177,8 @@ def web_command(port: int, *, host: str = "127.0.0.1") -> list[str]:
     return [
         sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws",
         "--host", host, "--port", str(port), "--workers", processes,
-        "--blocking-threads", "4", "--respawn-failed-workers", "stripemeter.wsgi:application",
+        "--blocking-threads", "4", "--respawn-failed-workers",
+        "--http1-header-read-timeout", "10000", "stripemeter.wsgi:application",
     ]  # fmt: skip
 
 
