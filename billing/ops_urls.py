@@ -1,5 +1,25 @@
 """Operator pages of billing, in the namespace ``ops``."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from billing.views import customers, mappings, panels, pushes
+
+urlpatterns = [
+    path("panels/pushes", panels.push_panel, name="push-panel"),
+    path("panels/money", panels.money_panel, name="money-panel"),
+    path("panels/accounts", panels.accounts_panel, name="accounts-panel"),
+    path("customers/", customers.customers, name="customers"),
+    # The reference may hold any character, so it is a parameter.
+    path("customers/customer", customers.customer, name="customer"),
+    path("pushes/", pushes.pushes, name="pushes"),
+    path("pushes/now", pushes.push_now, name="push-now"),
+    path("pushes/release", pushes.release_cursors, name="cursors-release"),
+    path("pushes/<uuid:push_id>", pushes.push, name="push"),
+    path("pushes/<uuid:push_id>/settle", pushes.settle_push, name="push-settle"),
+    path("accounts/", pushes.accounts, name="accounts"),
+    path("accounts/<int:account_id>/resume", pushes.resume, name="account-resume"),
+    path("mappings/", mappings.mappings, name="mappings"),
+    path("mappings/new", mappings.new_mapping, name="mapping-new"),
+    path("mappings/<uuid:mapping_id>", mappings.mapping, name="mapping"),
+    path("mappings/<uuid:mapping_id>/end", mappings.end_mapping, name="mapping-end"),
+]

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count, Q, QuerySet, Sum
 
-from billing.models import CustomerLink, PriceMapping, Push, PushCursor, StripeAccount
+from billing.models import CustomerLink, PriceMapping, Push, PushAttempt, PushCursor, StripeAccount
 from billing.models.pushes import OPEN_STATES
 
 
@@ -156,6 +156,18 @@ def pushes(
     return list(found.select_related("account").order_by("-id")[:limit])
 
 
+def push(*, tenant_id: int, push_id: UUID) -> Push | None:
+    """One push of the tenant, or None."""
+    return Push.objects.filter(tenant_id=tenant_id, id=push_id).select_related("account").first()
+
+
+def push_attempts(*, tenant_id: int, push_id: UUID) -> list[PushAttempt]:
+    """Every try to deliver a push, oldest first."""
+    return list(
+        PushAttempt.objects.filter(tenant_id=tenant_id, push_id=push_id).order_by("token")[:200]
+    )
+
+
 def push_counts(*, tenant_id: int | None = None) -> dict[str, int]:
     """How many pushes are in each state that is not settled for good."""
     found = Push.objects.exclude(state__in=["acknowledged", "rejected"])
@@ -173,6 +185,20 @@ def held_cursors(*, tenant_id: int, limit: int) -> list[PushCursor]:
 def accounts() -> list[StripeAccount]:
     """Every account, for operators."""
     return list(StripeAccount.objects.order_by("account", "mode"))
+
+
+def accounts_of(tenant_id: int) -> list[StripeAccount]:
+    """Accounts that mappings of the tenant name, or that are bound to it."""
+    named = PriceMapping.objects.filter(tenant_id=tenant_id)
+    live = named.values("stripe_account")
+    test = named.filter(shadow_stripe_account__isnull=False).values("shadow_stripe_account")
+    return list(
+        StripeAccount.objects.filter(
+            Q(owner_id=tenant_id)
+            | Q(mode="live", account__in=live)
+            | Q(mode="test", account__in=test)
+        ).order_by("account", "mode")
+    )
 
 
 _DISAGREEING_SLICES = """

@@ -2,8 +2,35 @@
 
 from django.urls import path
 
-from counters import views
+from counters.views import adjustments, metrics, panels
 
 urlpatterns = [
-    path("panels/freshness", views.freshness_panel, name="freshness-panel"),
+    path("panels/freshness", panels.freshness_panel, name="freshness-panel"),
+    path("panels/periods", panels.periods_panel, name="periods-panel"),
+    path("adjustments/", adjustments.adjustments, name="adjustments"),
+    path("adjustments/new", adjustments.create_adjustment, name="adjustment-new"),
+    path(
+        "adjustments/<uuid:adjustment_id>/approve",
+        adjustments.approve_adjustment,
+        name="adjustment-approve",
+    ),
+    path(
+        "adjustments/<uuid:adjustment_id>/reject",
+        adjustments.reject_adjustment,
+        name="adjustment-reject",
+    ),
+    path(
+        "adjustments/<uuid:adjustment_id>/revert",
+        adjustments.revert_adjustment,
+        name="adjustment-revert",
+    ),
+    path(
+        "adjustments/<uuid:adjustment_id>/carry",
+        adjustments.carry_adjustment,
+        name="adjustment-carry",
+    ),
+    path("metrics/", metrics.metrics, name="metrics"),
+    path("metrics/<str:name>", metrics.metric, name="metric"),
+    path("inbox/", metrics.inbox, name="inbox"),
+    path("inbox/conflicts/<int:conflict_id>", metrics.resolve_conflict, name="conflict-resolve"),
 ]

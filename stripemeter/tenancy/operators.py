@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 
+from stripemeter.lib.errors import ProblemError
 from stripemeter.tenancy.models import Membership, Tenant
 
 SESSION_TENANT = "tenant"
@@ -84,7 +85,7 @@ def operator_page(role: str = "viewer") -> Callable[[_View], _View]:
     """Let operators of at least ``role`` through; ``request.operator`` says who it is.
 
     Others are sent to the sign-in page (a whole page also from an htmx request), or told
-    which role it takes.
+    which role it takes. What a service refuses is told on a page with its status.
     """
 
     def decorate(view: _View) -> _View:
@@ -97,7 +98,11 @@ def operator_page(role: str = "viewer") -> Callable[[_View], _View]:
                 context = {"needed": role, "operator": operator}
                 return render(request, "ops/forbidden.html", context, status=403)
             request.operator = operator
-            return view(request, *args, **kwargs)
+            try:
+                return view(request, *args, **kwargs)
+            except ProblemError as problem:
+                told: dict[str, Any] = {"problem": problem}
+                return render(request, "ops/problem.html", told, status=problem.status)
 
         return guarded
 

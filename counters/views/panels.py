@@ -1,12 +1,12 @@
-"""Operator panels of the counters: how fresh they are."""
+"""Panels of the home page: how fresh the counters are, and which periods end soon."""
 
 from typing import Any
 
-from django.db.models import Max, Min, Sum
+from django.db.models import Count, Max, Min, Sum
 from django.http import HttpResponse
 from django.views.decorators.http import require_GET
 
-from counters.models import Counter
+from counters.models import BillingPeriod, Counter, PeriodState
 from ledger.models import PendingBatch
 from stripemeter.lib import clock
 from stripemeter.lib.panels import render_panel
@@ -14,6 +14,7 @@ from stripemeter.tenancy.operators import operator_page
 
 #: A batch that waits longer than this is worth an operator's look.
 SLOW_SECONDS = 10
+SHOWN_PERIODS = 4
 
 
 @require_GET
@@ -36,3 +37,26 @@ def freshness_panel(request: Any) -> HttpResponse:
         "folded_at": counters.aggregate(newest=Max("folded_at"))["newest"],
     }
     return render_panel(request, "counters/_freshness_panel.html", context)
+
+
+@require_GET
+@operator_page()
+def periods_panel(request: Any) -> HttpResponse:
+    """Running periods by their end, and when Stripe finalises those that are closing."""
+    now = clock.now()
+    tenant_id = request.operator.tenant.pk
+    running = (
+        Counter.objects.filter(tenant_id=tenant_id, period_end__gt=now)
+        .values("period_start", "period_end")
+        .annotate(customers=Count("customer_ref", distinct=True))
+        .order_by("period_end")[:SHOWN_PERIODS]
+    )
+    closing = BillingPeriod.objects.filter(tenant_id=tenant_id, state=PeriodState.CLOSING)
+    context = {
+        "running": list(running),
+        "closing": list(closing.order_by("finalizes_at")[:SHOWN_PERIODS]),
+        "frozen": BillingPeriod.objects.filter(
+            tenant_id=tenant_id, state=PeriodState.FROZEN
+        ).count(),
+    }
+    return render_panel(request, "counters/_periods_panel.html", context, refresh=60)

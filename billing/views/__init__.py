@@ -1,0 +1,1 @@
+"""Operator pages and panels of billing."""

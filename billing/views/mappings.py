@@ -1,0 +1,224 @@
+"""Mappings: which metric is billed by which price."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from rest_framework.exceptions import APIException
+
+from billing import selectors
+from billing.mappings_api import AGGREGATIONS, SEMANTICS, MappingChanges, NewMapping
+from billing.models import PriceMapping
+from billing.services import mappings as writes
+from billing.services.prices import price_of
+from ledger.models import Metric
+from stripemeter.lib import clock
+from stripemeter.lib.decimals import NotANumber, decimal_of, plain
+from stripemeter.lib.drf import problem_of
+from stripemeter.lib.errors import Forbidden, ProblemError
+from stripemeter.lib.instants import rfc3339
+from stripemeter.lib.pages import filters_of
+from stripemeter.tenancy.operators import Operator, operator_page
+
+#: Fields of the form: wire name, label, and a hint. Fields of choice and flags come after.
+TEXTS = (
+    ("stripeAccount", "Stripe account", "default, or acct_…"),
+    ("priceId", "Price", "price_…"),
+    ("subscriptionItemId", "Subscription item", "si_…, only for legacy usage records"),
+    ("currency", "Currency", "of the price, such as usd"),
+    ("stripeMeterEventName", "Meter event name", "empty: the metric's name"),
+    ("unitFactor", "Units of the metric per billed unit", "1"),
+    ("valueDecimals", "Decimals of a value sent", "0 to 12"),
+    ("effectiveFrom", "In force from", "midnight UTC, such as 2026-12-01T00:00:00Z"),
+    ("effectiveTo", "In force until", "midnight UTC; empty: no end"),
+    ("shadowStripeAccount", "Shadow account", "a Stripe test account"),
+    ("shadowPriceId", "Shadow price", "price_… in that account"),
+    ("shadowSubscriptionItemId", "Shadow subscription item", "si_…"),
+)
+FLAGS = (("active", "Active"), ("shadow", "Shadow mode: push to the shadow account as well"))
+NUMBERS = ("unitFactor", "valueDecimals")
+#: Fields that are left out when empty, rather than set to nothing.
+REQUIRED = ("stripeAccount", "priceId", *NUMBERS)
+
+
+@require_GET
+@operator_page()
+def mappings(request: Any) -> HttpResponse:
+    """Every mapping that was not deleted."""
+    form = filters_of(request, "metric")
+    found = selectors.mappings(tenant_id=request.operator.tenant.pk, metric=form["metric"] or None)
+    rows = [{"mapping": each, "price": price_of(each)} for each in found[:200]]
+    context = {"title": "Mappings", "rows": rows, "form": form}
+    return render(request, "billing/mappings.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_page("maintainer")
+def new_mapping(request: Any) -> HttpResponse:
+    """Map a metric to a price."""
+    operator: Operator = request.operator
+    given = {
+        "stripeAccount": "default", "unitFactor": "1", "valueDecimals": "12",
+        "aggregation": "sum", "pushSemantics": "increment", "active": "on",
+        "metric": filters_of(request, "metric")["metric"],
+    }  # fmt: skip
+    problems: dict[str, str] = {}
+    if request.method == "POST":
+        given = request.POST.dict()
+        try:
+            fields = _validated(NewMapping, given, new=True)
+            mapping = writes.create_mapping(
+                actor=_actor(operator), metric=fields.pop("metric"), values=fields
+            )
+        except ProblemError as problem:
+            problems = _by_field(problem)
+        else:
+            messages.success(request, "Created. Usage is pushed with the next run.")
+            return redirect("ops:mapping", mapping_id=mapping.pk)
+    context = {
+        "title": "New mapping",
+        "metrics": list(
+            Metric.objects.filter(tenant=operator.tenant)
+            .order_by("name")
+            .values_list("name", flat=True)[:1000]
+        ),
+        **_form(given, problems),
+    }
+    return render(request, "billing/mapping.html", context, status=400 if problems else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_page()
+def mapping(request: Any, mapping_id: UUID) -> HttpResponse:
+    """One mapping: where it stands, and its terms as far as they may change."""
+    operator: Operator = request.operator
+    found = selectors.mapping(tenant_id=operator.tenant.pk, mapping_id=mapping_id)
+    if found is None:
+        raise Http404
+    given, problems = _given(found), {}
+    if request.method == "POST":
+        if not operator.is_maintainer:
+            raise Forbidden("Mappings are changed by maintainers and owners.")
+        given = request.POST.dict()
+        try:
+            version = given.get("version", "")
+            writes.update_mapping(
+                actor=_actor(operator),
+                mapping_id=mapping_id,
+                changes=_validated(MappingChanges, given, new=False),
+                version=int(version) if version.isascii() and version.isdigit() else None,
+            )
+        except ProblemError as problem:
+            problems = _by_field(problem)
+        else:
+            messages.success(request, "Saved.")
+            return redirect("ops:mapping", mapping_id=mapping_id)
+    context = {
+        "title": f"{found.metric.name}, mapping",
+        "mapping": found,
+        "price": price_of(found),
+        "totals": [
+            row
+            for row in selectors.mapping_totals(tenant_id=operator.tenant.pk)
+            if row.metric == found.metric.name
+        ][:12],
+        **_form(given, problems),
+    }
+    return render(request, "billing/mapping.html", context, status=400 if problems else 200)
+
+
+@require_POST
+@operator_page("maintainer")
+def end_mapping(request: Any, mapping_id: UUID) -> HttpResponse:
+    """Delete it, softly: nothing new is pushed, history stays."""
+    writes.end_mapping(actor=_actor(request.operator), mapping_id=mapping_id)
+    messages.success(request, "Ended. What was pushed stays explained.")
+    return redirect("ops:mapping", mapping_id=mapping_id)
+
+
+def _actor(operator: Operator) -> writes.Actor:
+    return writes.Actor(operator.tenant.pk, operator.actor, clock.now())
+
+
+def _validated(serializer: type[Any], given: dict[str, str], *, new: bool) -> dict[str, Any]:
+    """The form as the API would validate it. Raises `ProblemError`."""
+    body: dict[str, Any] = {name: given.get(name) == "on" for name, _ in FLAGS}
+    for name, _, _ in TEXTS:
+        value = given.get(name, "").strip()
+        if value:
+            body[name] = _number(value) if name in NUMBERS else value
+        elif not new and name not in REQUIRED:
+            body[name] = None
+    for name in ("aggregation", "pushSemantics", *(["metric"] if new else [])):
+        body[name] = given.get(name, "")
+    read = serializer(data=body)
+    try:
+        read.is_valid(raise_exception=True)
+    except APIException as error:
+        raise problem_of(error) or error from error
+    return dict(read.validated_data)
+
+
+def _number(written: str) -> Any:
+    """A number as JSON has it; other text stays text, and the field says what is wrong."""
+    try:
+        number = decimal_of(written)
+    except NotANumber:
+        return written
+    return int(number) if number == number.to_integral_value() else number
+
+
+def _by_field(problem: ProblemError) -> dict[str, str]:
+    """What is wrong, by field; under the empty name what concerns the whole."""
+    found = {error.field: error.detail for error in problem.errors}
+    return found or {"": problem.detail}
+
+
+def _given(mapping: PriceMapping) -> dict[str, str]:
+    """The stored mapping as the form shows it."""
+    shown: dict[str, str] = {"version": str(mapping.version)}
+    for name in (
+        *(name for name, _, _ in TEXTS), *(name for name, _ in FLAGS), "aggregation",
+        "pushSemantics",
+    ):  # fmt: skip
+        value = getattr(mapping, _column(name))
+        if isinstance(value, bool):
+            shown[name] = "on" if value else ""
+        elif isinstance(value, Decimal):
+            shown[name] = plain(value)
+        elif hasattr(value, "isoformat"):
+            shown[name] = rfc3339(value)
+        else:
+            shown[name] = "" if value is None else str(value)
+    return shown
+
+
+def _column(wire: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in wire)
+
+
+def _form(given: dict[str, str], problems: dict[str, str]) -> dict[str, Any]:
+    known = {name for name, _, _ in TEXTS} | {"metric", "aggregation", "pushSemantics"}
+    return {
+        "given": given,
+        "problems": problems,
+        "general": [text for name, text in problems.items() if name not in known],
+        "texts": [
+            {"name": name, "label": label, "hint": hint, "value": given.get(name, ""),
+             "wrong": problems.get(name)}
+            for name, label, hint in TEXTS
+        ],
+        "flags": [
+            {"name": name, "label": label, "on": given.get(name) == "on"} for name, label in FLAGS
+        ],
+        "choices": [
+            {"name": "aggregation", "label": "Number that is billed", "values": AGGREGATIONS,
+             "value": given.get("aggregation"), "wrong": problems.get("aggregation")},
+            {"name": "pushSemantics", "label": "What a push says", "values": SEMANTICS,
+             "value": given.get("pushSemantics"), "wrong": problems.get("pushSemantics")},
+        ],
+    }  # fmt: skip

@@ -1,0 +1,61 @@
+"""Panels of the home page: pushes, money, Stripe accounts."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.http import HttpResponse
+from django.views.decorators.http import require_GET
+
+from billing import dashboard, selectors
+from billing.services.accounts import may_send, rate_of
+from stripemeter.lib import clock
+from stripemeter.lib.decimals import exact_sum
+from stripemeter.lib.panels import render_panel
+from stripemeter.tenancy.operators import operator_page
+
+#: Work older than this is worth a look: pushes run every few seconds.
+SLOW = timedelta(minutes=10)
+NEEDS_A_PERSON = ("needs_review", "parked")
+
+
+@require_GET
+@operator_page()
+def push_panel(request: Any) -> HttpResponse:
+    """Pushes by state, what is not pushed, and the oldest that is still open."""
+    now = clock.now()
+    tenant_id = request.operator.tenant.pk
+    states = dashboard.push_states(tenant_id=tenant_id, since=now - timedelta(days=1))
+    _, differing = dashboard.unpushed(tenant_id=tenant_id, now=now)
+    by_metric: dict[str, list[Any]] = {}
+    for mapping, each in differing:
+        by_metric.setdefault(mapping.metric.name, []).append(each.units)
+    context = {
+        "states": states,
+        "held": sum(states.counts.get(state, 0) for state in NEEDS_A_PERSON),
+        "slow": states.oldest_open is not None and now - states.oldest_open > SLOW,
+        "unpushed": sorted((name, exact_sum(units)) for name, units in by_metric.items())[:6],
+        "customers": len(differing),
+    }
+    return render_panel(request, "billing/_push_panel.html", context)
+
+
+@require_GET
+@operator_page()
+def money_panel(request: Any) -> HttpResponse:
+    """What the usage that Stripe does not have yet is worth."""
+    worth = dashboard.unpushed_money(tenant_id=request.operator.tenant.pk, now=clock.now())
+    context = {"worth": worth, "amounts": sorted(worth.amounts.items())}
+    return render_panel(request, "billing/_money_panel.html", context, refresh=30)
+
+
+@require_GET
+@operator_page()
+def accounts_panel(request: Any) -> HttpResponse:
+    """Stripe accounts that the tenant's mappings use."""
+    now = clock.now()
+    accounts = [
+        {"account": account, "rate": rate_of(account), "sends": may_send(account, now=now)}
+        for account in selectors.accounts_of(request.operator.tenant.pk)
+    ]
+    context = {"accounts": accounts, "stopped": not all(each["sends"] for each in accounts)}
+    return render_panel(request, "billing/_accounts_panel.html", context)

@@ -1,0 +1,64 @@
+"""How operator pages write numbers and states."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from django import template
+
+from stripemeter.lib import clock
+from stripemeter.lib.decimals import plain
+
+register = template.Library()
+
+#: Colour of a state's badge; a state without one is grey. The word is always there too.
+_TONES = {
+    "good": {"acknowledged", "done", "approved", "active", "parity", "verified", "applied"},
+    "warn": {"unknown", "retry", "warning", "expired", "settling", "unread", "closing"},
+    "bad": {"needs_review", "parked", "failed", "critical", "drift", "revoked", "halted"},
+}
+
+
+@register.filter
+def figure(value: Decimal | int | None) -> str:
+    """Every digit of a quantity, in groups of three; a dash where there is none."""
+    if value is None:
+        return "–"
+    whole, point, decimals = plain(Decimal(value)).partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    return f"{sign}{int(digits):,}{point}{decimals}"
+
+
+@register.filter
+def amount(value: Decimal | None) -> str:
+    """Money in major units with the currency's places; a dash where there is none."""
+    return "–" if value is None else f"{value:,f}"
+
+
+@register.filter
+def tone(state: str) -> str:
+    """The CSS class of a state's badge."""
+    return next((name for name, states in _TONES.items() if state in states), "")
+
+
+@register.filter
+def words(state: str) -> str:
+    """A state's code as words."""
+    return str(state).replace("_", " ")
+
+
+@register.filter
+def countdown(instant: datetime | None) -> str:
+    """How long until ``instant``, or since, in its two largest units."""
+    if instant is None:
+        return "–"
+    seconds = int((instant - clock.now()).total_seconds())
+    days, rest = divmod(abs(seconds), 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, rest = divmod(rest, 60)
+    if days:
+        text = f"{days} d {hours} h"
+    elif hours:
+        text = f"{hours} h {minutes} min"
+    else:
+        text = f"{minutes} min" if minutes else f"{rest} s"
+    return f"in {text}" if seconds >= 0 else f"{text} ago"
