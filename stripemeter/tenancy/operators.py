@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 
-from stripemeter.lib.errors import ProblemError
+from stripemeter.lib.errors import NotFound, ProblemError
 from stripemeter.tenancy.models import Membership, Tenant
 
 SESSION_TENANT = "tenant"
@@ -100,7 +100,8 @@ def operator_page(role: str = "viewer") -> Callable[[_View], _View]:
             request.operator = operator
             try:
                 return view(request, *args, **kwargs)
-            except ProblemError as problem:
+            except (ProblemError, Http404) as refused:
+                problem = refused if isinstance(refused, ProblemError) else NotFound()
                 told: dict[str, Any] = {"problem": problem}
                 return render(request, "ops/problem.html", told, status=problem.status)
 
