@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from billing.services import inbox, prices, running, settling
+from billing.services import inbox, prices, running, settling, simulations
 from stripemeter.lib import clock
 from stripemeter.lib.logs import get_logger
 
@@ -46,6 +46,17 @@ def poll_events() -> int:
 def refresh_prices() -> int:
     """Read the prices that active mappings name; a changed one becomes a new version."""
     return prices.refresh_prices(now=clock.now())
+
+
+@shared_task(name="billing.simulate", soft_time_limit=110, time_limit=120)
+def simulate() -> int:
+    """Compute the simulation runs that wait."""
+    return simulations.compute_pending(now=clock.now())
+
+
+def wake_simulations() -> bool:
+    """Ask a worker to compute waiting simulation runs now."""
+    return _wake(simulate)
 
 
 def wake_prices() -> bool:

@@ -2,9 +2,34 @@
 
 from django.urls import path
 
-from billing import customers_api, mappings_api, projection_api, pushes_api, webhook_views
+from billing import (
+    customers_api,
+    mappings_api,
+    projection_api,
+    pushes_api,
+    simulations_api,
+    webhook_views,
+)
 
 urlpatterns = [
+    path("v1/simulations/scenarios", simulations_api.ScenariosView.as_view(), name="scenarios"),
+    path(
+        "v1/simulations/scenarios/<str:scenario_id>",
+        simulations_api.ScenarioView.as_view(),
+        name="scenario",
+    ),
+    path("v1/simulations/runs", simulations_api.RunsView.as_view(), name="simulation-runs"),
+    path(
+        "v1/simulations/runs/<str:run_id>",
+        simulations_api.RunView.as_view(),
+        name="simulation-run",
+    ),
+    path("v1/simulations/batch", simulations_api.BatchesView.as_view(), name="simulation-batches"),
+    path(
+        "v1/simulations/batch/<str:batch_id>",
+        simulations_api.BatchView.as_view(),
+        name="simulation-batch",
+    ),
     path("v1/usage/projection", projection_api.ProjectionView.as_view(), name="usage-projection"),
     path("v1/mappings", mappings_api.MappingsView.as_view(), name="mappings"),
     path("v1/mappings/<str:mapping_id>", mappings_api.MappingView.as_view(), name="mapping"),

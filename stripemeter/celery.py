@@ -41,6 +41,8 @@ app.conf.beat_schedule = {
     "billing-poll-events": {"task": "billing.poll_events", "schedule": 3600.0},
     # Projections price with the prices as last read; a new mapping also asks for it at once.
     "billing-prices": {"task": "billing.refresh_prices", "schedule": 300.0},
+    # Simulation runs whose wake-up was lost; otherwise finds nothing.
+    "billing-simulate": {"task": "billing.simulate", "schedule": 15.0, "options": {"expires": 15}},
     # Summaries lag by minutes, so looking unknown outcomes up more often tells nothing new.
     "billing-settle": {"task": "billing.settle_pushes", "schedule": 300.0},
     # Runs are queued rows: a tick finds them when the message of the request was lost.

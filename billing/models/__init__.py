@@ -9,6 +9,7 @@ from billing.models.accounts import CustomerLink, Mode, StripeAccount
 from billing.models.mappings import PriceMapping
 from billing.models.prices import PriceVersion
 from billing.models.pushes import Push, PushAttempt, PushCursor, PushSlice
+from billing.models.simulations import SimulationBatch, SimulationRun, SimulationScenario
 from billing.models.webhooks import WebhookInbox
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "PushAttempt",
     "PushCursor",
     "PushSlice",
+    "SimulationBatch",
+    "SimulationRun",
+    "SimulationScenario",
     "StripeAccount",
     "WebhookInbox",
 ]
