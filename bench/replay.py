@@ -70,6 +70,7 @@ def main() -> None:
             tenant, metric = tenant_and_metric(f"late-{count}")
             fill(tenant.pk, metric.pk, count=count, customers=100, salt=f"late{count}")
             window = replay.Window(tenant.pk, (), NOW - timedelta(days=30), NOW)
+            print(f"{count} events filled", flush=True)
             started = time.perf_counter()
             report = replay.apply_replay(window, actor="bench", now=NOW)
             seconds = time.perf_counter() - started
