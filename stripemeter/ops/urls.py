@@ -2,12 +2,19 @@
 
 from django.urls import include, path
 
-from stripemeter.ops import views
+from stripemeter.ops import keys, search, trail, views
 
 app_name = "ops"
 urlpatterns = [
     path("", views.home, name="home"),
     path("tenant", views.choose_tenant, name="choose-tenant"),
+    path("search", search.search, name="search"),
+    path("api-keys/", keys.api_keys, name="api-keys"),
+    path("api-keys/new", keys.create_key, name="api-key-new"),
+    path("api-keys/<str:lookup>/rotate", keys.rotate_key, name="api-key-rotate"),
+    path("api-keys/<str:lookup>/revoke", keys.revoke_key, name="api-key-revoke"),
+    path("audit/", trail.audit_trail, name="audit"),
+    path("system/", trail.system, name="system"),
     path("", include("ledger.ops_urls")),
     path("", include("counters.ops_urls")),
     path("", include("billing.ops_urls")),
