@@ -1,7 +1,6 @@
 """The audit trail, whether its chain holds, and what the running service says of itself."""
 
 import platform
-from datetime import timedelta
 from typing import Any
 
 import django
@@ -105,5 +104,6 @@ def _queue_length() -> int | None:
 
 def _every(schedule: Any) -> str:
     if isinstance(schedule, int | float):
-        return f"every {timedelta(seconds=schedule)}"
+        minutes, seconds = divmod(int(schedule), 60)
+        return f"every {minutes} min" if minutes and not seconds else f"every {schedule:g} s"
     return f"at {schedule._orig_hour}:{int(schedule._orig_minute):02} UTC"
