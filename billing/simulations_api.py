@@ -5,7 +5,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_serializer,
+)
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,7 +30,7 @@ _PAGING = [
     OpenApiParameter("limit", int, description="1 to 100; 20 if absent"),
     OpenApiParameter("offset", int),
 ]
-_Document = serializers.DictField
+_Document = OpenApiTypes.OBJECT
 
 
 class ScenarioInput(serializers.Serializer[Any]):
@@ -48,6 +53,7 @@ class ScenarioHead(serializers.Serializer[Any]):
     name = serializers.CharField()
 
 
+@extend_schema_serializer(component_name="SimulationRun")
 class RunInput(StrictSerializer):
     """A stored scenario by id, or one inline."""
 
@@ -70,6 +76,7 @@ class BatchInput(StrictSerializer):
     )
 
 
+@extend_schema_serializer(component_name="SimulationQueued")
 class QueuedOutput(serializers.Serializer[Any]):
     """A run that waits for a worker."""
 
