@@ -41,6 +41,7 @@ class FindingOutput(serializers.Serializer[Any]):
     state = serializers.CharField()
     severity = serializers.CharField()
     mappingId = serializers.UUIDField(source="mapping_id")
+    metric = serializers.SerializerMethodField()
     customerRef = serializers.CharField(source="customer_ref")
     mode = serializers.CharField()
     periodStart = InstantField(source="period_start")
@@ -60,6 +61,11 @@ class FindingOutput(serializers.Serializer[Any]):
     firstJobId = serializers.UUIDField(source="first_run_id")
     lastJobId = serializers.UUIDField(source="last_run_id")
 
+    def get_metric(self, finding: Finding) -> str:
+        """Name of the metric."""
+        names: dict[int, str] = self.context["metrics"]
+        return names.get(finding.metric_id, "")
+
 
 class FindingListOutput(serializers.Serializer[Any]):
     """A page, newest first."""
@@ -75,6 +81,10 @@ class DecisionInput(StrictSerializer):
     state = TextField(max_length=9)
     note = TextField(max_length=1_000, required=False, default="", allow_blank=True)
     owner = TextField(max_length=200, required=False, allow_blank=True)
+
+
+def _names(view: TenantView) -> dict[str, Any]:
+    return {"metrics": reports.metric_names(view.principal.tenant_id)}
 
 
 class FindingsView(TenantView):
@@ -131,7 +141,8 @@ class FindingsView(TenantView):
             following = cursors.encode(
                 str(found[-1].pk), tenant_key=key, listing="findings", filters=bound
             )
-        return Response(FindingListOutput({"findings": found, "nextCursor": following}).data)
+        page = {"findings": found, "nextCursor": following}
+        return Response(FindingListOutput(page, context=_names(self)).data)
 
 
 class FindingView(TenantView):
@@ -146,7 +157,7 @@ class FindingView(TenantView):
         found = reports.finding(tenant_id=self.principal.tenant_id, finding_id=finding_id)
         if found is None:
             raise NotFound("No such finding")
-        return Response(FindingOutput(found).data)
+        return Response(FindingOutput(found, context=_names(self)).data)
 
     @extend_schema(
         operation_id="decideFinding",
@@ -168,4 +179,4 @@ class FindingView(TenantView):
             actor=self.principal.actor,
             now=clock.now(),
         )
-        return Response(FindingOutput(found).data)
+        return Response(FindingOutput(found, context=_names(self)).data)

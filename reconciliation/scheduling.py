@@ -6,7 +6,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import LiteralString
 from uuid import UUID
@@ -107,10 +107,9 @@ def allowance_of(now: datetime, *, requested: bool) -> int | None:
     if requested:
         return left
     following = (month + timedelta(days=32)).replace(day=1)
-    seconds_left = (datetime(following.year, following.month, 1, tzinfo=now.tzinfo) - now).seconds
-    days_left = (following - now.date()).days
-    total_seconds = max(days_left * 86_400 + seconds_left, 1)
-    runs_left = max(total_seconds // settings.RECONCILIATION_INTERVAL_SECONDS, 1)
+    month_end = datetime(following.year, following.month, 1, tzinfo=UTC)
+    seconds_left = int((month_end - now).total_seconds())
+    runs_left = max(seconds_left // settings.RECONCILIATION_INTERVAL_SECONDS, 1)
     return min(left, SHARES * -(-left // runs_left))
 
 
