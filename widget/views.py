@@ -15,7 +15,7 @@ from counters.selectors import period_of
 from ledger import selectors as ledger
 from ledger.models import Metric
 from stripemeter.lib import clock
-from stripemeter.lib.errors import ProblemError, Unauthenticated
+from stripemeter.lib.errors import Forbidden, ProblemError, Unauthenticated
 from stripemeter.lib.http import json_response
 from stripemeter.lib.instants import rfc3339
 from widget.access import Viewer, bearer_token, viewer_of
@@ -34,6 +34,7 @@ def _with_viewer(view: Callable[[Any, Viewer], HttpResponse]) -> Callable[[Any],
     @require_GET
     def guarded(request: HttpRequest) -> HttpResponse:
         viewer = viewer_of(bearer_token(request), now=clock.now())
+        _refuse_others(request, viewer)
         with translation.override(_choice(request, "locale", LOCALES)):
             response = view(request, viewer)
         response["Cache-Control"] = "no-store"
@@ -41,6 +42,13 @@ def _with_viewer(view: Callable[[Any, Viewer], HttpResponse]) -> Callable[[Any],
         return response
 
     return guarded
+
+
+def _refuse_others(request: HttpRequest, viewer: Viewer) -> None:
+    """Whose page it is stands in the token; naming anybody else is refused, not ignored."""
+    others = {*request.GET.getlist("customerRef")} - {viewer.customer_ref}
+    if others or {*request.GET.getlist("tenantId")} - {viewer.tenant.key}:
+        raise Forbidden("The token is for another customer.", code="customer_mismatch")
 
 
 def _choice(request: HttpRequest, name: str, known: tuple[str, ...]) -> str:

@@ -39,10 +39,11 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _whole(text: str) -> int:
+def _whole(text: str) -> int | Decimal:
     if len(text) > _NUMBER_CHARS_MAX:
         raise InvalidJSON("number has too many digits")
-    return int(text)
+    # int("-0") would lose the sign, and a negative quantity is refused, also that of nothing.
+    return Decimal(text) if text == "-0" else int(text)
 
 
 def _fraction(text: str) -> Decimal:

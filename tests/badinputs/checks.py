@@ -93,7 +93,17 @@ def _json_problem(case: Case, answer: Answer) -> list[str]:
     return [f"error without {sorted(missing)}: {answer.body[:200]!r}"] if missing else []
 
 
-@known("no_write", "no_counter_change")
+#: Where a total would move if it did.
+_TOTALS = ("ledger_event", "counters_", "billing_push")
+
+
+@known("no_counter_change")
+def _no_counter_change(run: Run, _: str) -> str | None:
+    changed = [t for t in run.after if t.startswith(_TOTALS) and run.after[t] != run.before.get(t)]
+    return f"changed {changed}" if changed else None
+
+
+@known("no_write")
 def _no_write(run: Run, _: str) -> str | None:
     changed = [t for t in run.after if run.after[t] != run.before.get(t)]
     return f"changed {changed}" if changed else None
@@ -109,6 +119,8 @@ def _no_effect(run: Run, _: str) -> str | None:
 
 @known("accepted", "duplicates", "total_accepted")
 def _accepted(run: Run, wanted: str) -> str | None:
+    if run.case.area == "backfill":
+        return None  # runs later, by a worker; tests/ledger/test_backfill.py counts its rows
     name = run.case.check[0] if False else ""
     for text in run.case.check:
         if text.endswith(f"={wanted}") and text.split("=")[0] in KNOWN:

@@ -74,9 +74,12 @@ def test_it_shows_the_same_numbers_as_the_api(client, acme):
 def test_the_customer_comes_from_the_token_whatever_the_query_says(client, acme):
     post_events(client, acme, "cus_t2", 99, metric="canary")
     token = token_of(client, acme)
-    shown = call(client, "get", "/widget/usage?customerRef=cus_t2&tenantId=globex", token)
+    for query in ("customerRef=cus_t2", "tenantId=globex", "customerRef=cus_t1&customerRef=cus_t2"):
+        refused = call(client, "get", f"/widget/usage?{query}", token)
+        assert (refused.status_code, refused.json()["code"]) == (403, "customer_mismatch")
+        assert b"canary" not in refused.content
+    shown = call(client, "get", "/widget/usage?customerRef=cus_t1&tenantId=acme", token)
     assert shown.json()["customerRef"] == "cus_t1"
-    assert b"canary" not in shown.content
 
 
 def test_an_expired_revoked_or_forged_token_opens_nothing(client, acme, monkeypatch):
