@@ -83,10 +83,11 @@ def main() -> None:
         import django
 
         django.setup()
-        if arguments.events:
-            row |= _ledger(arguments.events, arguments.counters)
+        # Cursors first: they make rollups for every counter that is there.
         if arguments.cursors:
             row |= _cursors(arguments.cursors)
+        if arguments.events:
+            row |= _ledger(arguments.events, arguments.counters)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "reconcile.json").write_text(json.dumps(row, indent=1) + "\n")
     for name, value in row.items():
