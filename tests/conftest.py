@@ -17,6 +17,7 @@ django.setup()
 # Workers lay out an environment of their own before they read settings.
 del os.environ["DJANGO_SETTINGS_MODULE"]
 
+import contextlib  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import ExitStack  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -135,6 +136,19 @@ def _requests_leave_connections_wide() -> None:
     from stripemeter.lib import rowsecurity
 
     request_finished.connect(lambda **_: rowsecurity.widen(), weak=False)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_throttled_for_the_test_before() -> None:
+    """Bad credentials are counted per address, and every test comes from the same one."""
+    import redis
+
+    from stripemeter.lib import redisclient
+    from stripemeter.lib.ratelimit import limiter
+
+    limiter.forget()
+    with contextlib.suppress(redis.RedisError):
+        redisclient.client().delete("ratelimit:bad-key:127.0.0.1")
 
 
 # --- processes -------------------------------------------------------------------------
