@@ -265,7 +265,7 @@ class ApproveAdjustmentView(_DecisionView):
     class Input(_DecisionView.Input):
         """``carryForward``: count it in the open period, since its own is frozen."""
 
-        resolution = serializers.ChoiceField(choices=["", "carryForward"], default="")
+        resolution = serializers.ChoiceField(choices=["carryForward"], required=False)
 
     @extend_schema(
         operation_id="approveAdjustment", request=Input, responses=DoneOutput, tags=["Adjustments"]
@@ -279,7 +279,7 @@ class ApproveAdjustmentView(_DecisionView):
             "approver": Approver(self.principal.actor),
             "now": clock.now(),
         }
-        if given["resolution"] == "carryForward":
+        if given.get("resolution") == "carryForward":
             child = carry_forward(**named, note=given["note"])
             return Response({"ok": True, "id": str(child.id)})
         if approve_adjustment(**named):
