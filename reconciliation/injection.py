@@ -4,6 +4,7 @@ Works on the local sandbox only: its control API scripts what goes wrong, and a 
 usage of one demo customer is pushed through it.
 """
 
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,8 +177,14 @@ def _foreign(stage: Stage) -> str:
     return f"somebody else wrote 3.25 units for {stage.push.customer_ref}"
 
 
+#: The sandbox reports rejected events in windows of ten seconds, as Stripe's examples do.
+REPORT_SECONDS = 12
+
+
 def _rejected(stage: Stage) -> str:
-    return _told(stage, "async_reject")
+    said = _told(stage, "async_reject")
+    time.sleep(REPORT_SECONDS)
+    return said
 
 
 def _wrong_customer(stage: Stage) -> str:
