@@ -18,7 +18,7 @@ clean-demo: ## stop the demo and remove its data (.stripemeter/)
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m stripemeter.runtime clean; else rm -rf .stripemeter; fi
 
 test: venv ## run the tests on a PostgreSQL and a Redis of their own
-	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: venv ## ruff, mypy --strict, import-linter, missing migrations
 	$(PYTHON) -m ruff check .

@@ -22,7 +22,14 @@ ROLE_PASSWORD = "for-tests-only"
 _FOLDER_VARIABLE = "STRIPEMETER_TEST_FOLDER"
 _PREFIX = "stripemeter-test-"
 #: Variables of ours that a developer may set for the tests.
-_KEPT = frozenset({_FOLDER_VARIABLE, "STRIPEMETER_SHARED", "STRIPEMETER_POSTGRES_BIN"})
+_KEPT = frozenset(
+    {
+        _FOLDER_VARIABLE,
+        "STRIPEMETER_LIVE_TEST_KEY",
+        "STRIPEMETER_SHARED",
+        "STRIPEMETER_POSTGRES_BIN",
+    }
+)
 #: Durability is PostgreSQL's own business here; crash tests bring a server of their own.
 FAST_SETTINGS = {
     "fsync": "off",
@@ -95,7 +102,8 @@ def prepare() -> TestRun:
 
 def _set_environment(run: TestRun, redis_url: str) -> None:
     """Replace whatever the developer's shell says: a test never meets a real account."""
-    real_key = os.environ.get("STRIPE_TEST_SECRET_KEY", "")
+    # Only the first process sees the developer's key: workers inherit the one set below.
+    real_key = os.environ.get("STRIPE_TEST_SECRET_KEY", "") if run.is_controller else ""
     for name in list(os.environ):
         stripemeters = name.startswith(("STRIPEMETER_", "STRIPE_"))
         if stripemeters and name not in _KEPT:
