@@ -1,7 +1,7 @@
 """All settings, in one file, from the environment.
 
 Defaults suit a laptop; `STRIPEMETER_ENV=production` refuses to start on anything unsafe
-(see `stripemeter.checks`). Every variable is described in README.
+(see `stripemeter.checks`). docs/configuration.md describes every variable.
 """
 
 import os
@@ -275,6 +275,8 @@ STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY
 STRIPE_LIVE_MODE = bool(STRIPE_SECRET_KEY)
 if STRIPE_API_BASE != "https://api.stripe.com":
     STRIPE_API_HOST = STRIPE_API_BASE  # dj-stripe's name for it; it warns when it is there
+    if not PRODUCTION:
+        SILENCED_SYSTEM_CHECKS = ["djstripe.W002"]  # the sandbox is meant
 DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
 
 # --- HTTP API --------------------------------------------------------------------------

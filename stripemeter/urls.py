@@ -2,10 +2,12 @@
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from stripemeter import apidocs, health
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="ops:home"), name="root"),
     path("health", health.health, name="health"),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
