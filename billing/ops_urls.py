@@ -8,6 +8,7 @@ urlpatterns = [
     path("panels/pushes", panels.push_panel, name="push-panel"),
     path("panels/money", panels.money_panel, name="money-panel"),
     path("panels/accounts", panels.accounts_panel, name="accounts-panel"),
+    path("panels/events/<uuid:key>/pushes", panels.event_pushes, name="event-pushes"),
     path("customers/", customers.customers, name="customers"),
     # The reference may hold any character, so it is a parameter.
     path("customers/customer", customers.customer, name="customer"),

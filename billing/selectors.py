@@ -1,7 +1,7 @@
 """Every read of billing that spans rows."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -154,6 +154,16 @@ def pushes(
     if before is not None:
         found = found.filter(id__lt=before)
     return list(found.select_related("account").order_by("-id")[:limit])
+
+
+def pushes_of_day(
+    *, tenant_id: int, mappings: list[UUID], customer_ref: str, day: date, limit: int
+) -> list[Push]:
+    """What Stripe was told of one UTC day of a customer, newest first."""
+    found = Push.objects.filter(
+        tenant_id=tenant_id, mapping_id__in=mappings, customer_ref=customer_ref, slice_day=day
+    )
+    return list(found.order_by("-id")[:limit])
 
 
 def push(*, tenant_id: int, push_id: UUID) -> Push | None:

@@ -52,7 +52,11 @@ class MetricCreateInput(_Settings):
 
 
 class MetricUpdateInput(_Settings):
-    """Settings to change; what is absent stays."""
+    """Settings to change; what is absent stays, a window of null gives way to the tenant's."""
+
+    latenessWindowHours = WholeField(
+        min_value=0, max_value=24 * 34, required=False, allow_null=True
+    )
 
 
 def _settings(data: dict[str, Any]) -> MetricSettings:
@@ -62,6 +66,7 @@ def _settings(data: dict[str, Any]) -> MetricSettings:
         unit=data.get("unit"),
         description=data.get("description"),
         lateness_window_hours=data.get("latenessWindowHours"),
+        clears_lateness_window=data.get("latenessWindowHours", 0) is None,
     )
 
 

@@ -2,11 +2,13 @@
 
 from django.urls import path
 
-from counters.views import adjustments, metrics, panels
+from counters.views import adjustments, metrics, panels, totals
 
 urlpatterns = [
     path("panels/freshness", panels.freshness_panel, name="freshness-panel"),
     path("panels/periods", panels.periods_panel, name="periods-panel"),
+    path("customers/total", totals.total, name="total"),
+    path("panels/events/<uuid:key>/counter", totals.event_counter, name="event-counter"),
     path("adjustments/", adjustments.adjustments, name="adjustments"),
     path("adjustments/new", adjustments.create_adjustment, name="adjustment-new"),
     path(

@@ -27,6 +27,7 @@ class EventFilter:
     source: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    batch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def _matching(wanted: EventFilter, metric_ids: list[int]) -> QuerySet[Event]:
     # Naming every metric lets the series index serve a search by customer alone.
     metrics = metric_ids if wanted.metric_id is None else [wanted.metric_id]
     events = Event.objects.filter(tenant_id=wanted.tenant_id, metric_id__in=metrics)
+    if wanted.batch_id is not None:
+        events = events.filter(batch_id=wanted.batch_id)
     if wanted.customer_ref is not None:
         events = events.filter(customer_ref=wanted.customer_ref)
     if wanted.source is not None:
@@ -143,6 +146,11 @@ def conflicts_of(*, tenant_id: int, key: UUID) -> list[EventConflict]:
     """What was refused under the key, newest first, at most 100."""
     found = EventConflict.objects.filter(tenant_id=tenant_id, key=key)
     return list(found.order_by("-recorded_at")[:100])
+
+
+def events_in_batch(*, tenant_id: int, batch_id: int) -> int:
+    """How many events of the tenant the batch holds."""
+    return Event.objects.filter(tenant_id=tenant_id, batch_id=batch_id).count()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from ledger import selectors
@@ -51,7 +53,7 @@ def events(request: Any) -> HttpResponse:
     tenant = request.operator.tenant
     form = {
         name: request.GET.get(name, "").strip()
-        for name in ("metric", "customerRef", "source", "from", "to", "q")
+        for name in ("metric", "customerRef", "source", "from", "to", "batch")
     }
     wanted, problem = _wanted(tenant.pk, form)
     after = None
@@ -64,19 +66,22 @@ def events(request: Any) -> HttpResponse:
     except InvalidRequest:
         problem = "This page link has expired; the list starts anew."
     found = selectors.list_events(wanted, limit=PAGE_ROWS + 1, after=after)
-    following = None
+    following = ""
+    given = {name: value for name, value in form.items() if value}
     if len(found) > PAGE_ROWS:
         found = found[:PAGE_ROWS]
         position = [rfc3339(found[-1].ts), str(found[-1].key)]
-        following = cursors.encode(position, tenant_key=tenant.key, listing="ops", filters=form)
+        cursor = cursors.encode(position, tenant_key=tenant.key, listing="ops", filters=form)
+        following = urlencode({**given, "cursor": cursor})
     context = {
         "title": "Events",
         "form": form,
         "problem": problem,
         "events": found,
+        "given": urlencode(given),
         "following": following,
         "first_page": after is None,
-        "filtered": any(form.values()),
+        "filtered": bool(given),
         "metrics": sorted(selectors.metric_names(tenant.pk).values()),
         "sources": sorted(SOURCES),
     }
@@ -105,8 +110,17 @@ def _wanted(tenant_id: int, form: dict[str, str]) -> tuple[selectors.EventFilter
         source=form["source"] or None,
         start=times["from"],
         end=times["to"],
+        batch_id=_batch(form["batch"]),
     )
     return wanted, problem
+
+
+def _batch(written: str) -> int | None:
+    """The batch of that number; one that cannot be finds nothing."""
+    if not written:
+        return None
+    is_number = written.isascii() and written.isdigit() and len(written) <= 18
+    return int(written) if is_number else -1
 
 
 def _moment(written: str) -> datetime:
@@ -121,7 +135,7 @@ def _moment(written: str) -> datetime:
 @require_GET
 @operator_page()
 def event(request: Any, key: UUID) -> HttpResponse:
-    """One event's facts, with what was refused under its key."""
+    """One event's story: what happened, its batch, its counter, its pushes."""
     tenant = request.operator.tenant
     found = selectors.find_event(tenant_id=tenant.pk, key=key)
     if found is None:
@@ -129,6 +143,12 @@ def event(request: Any, key: UUID) -> HttpResponse:
     context = {
         "title": "Event",
         "event": found,
+        "batch_events": selectors.events_in_batch(tenant_id=tenant.pk, batch_id=found.batch_id),
+        # The rest of the story belongs to other apps; each loads its own part.
+        "panels": [
+            {"id": name, "url": reverse(f"ops:{name}", args=[key])}
+            for name in ("event-counter", "event-pushes")
+        ],
         "conflicts": selectors.conflicts_of(tenant_id=tenant.pk, key=key),
     }
     return render(request, "ledger/event.html", context)

@@ -23,7 +23,7 @@ from ledger.models import Metric
 from stripemeter.lib import clock, text
 from stripemeter.lib.charts import bars
 from stripemeter.lib.decimals import plain
-from stripemeter.lib.instants import InvalidInstant, parse_instant
+from stripemeter.lib.instants import InvalidInstant, parse_instant, rfc3339
 from stripemeter.lib.pages import PAGE_ROWS, Pager, filters_of
 from stripemeter.lib.periods import Period
 from stripemeter.tenancy.operators import operator_page
@@ -80,6 +80,7 @@ def customer(request: Any) -> HttpResponse:
         "title": ref,
         "ref": ref,
         "period": period,
+        "at": rfc3339(period.start),
         "is_running": is_running,
         "projection": projection,
         "subtotals": [(code, projection.subtotal(code)) for code in projection.currencies],

@@ -2,12 +2,15 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_GET
 
 from billing import dashboard, selectors
+from billing.models import PriceMapping
 from billing.services.accounts import may_send, rate_of
+from ledger.models import Event
 from stripemeter.lib import clock
 from stripemeter.lib.decimals import exact_sum
 from stripemeter.lib.panels import render_panel
@@ -15,6 +18,7 @@ from stripemeter.tenancy.operators import operator_page
 
 #: Work older than this is worth a look: pushes run every few seconds.
 SLOW = timedelta(minutes=10)
+EVENT_PUSHES = 10
 NEEDS_A_PERSON = ("needs_review", "parked")
 
 
@@ -59,3 +63,30 @@ def accounts_panel(request: Any) -> HttpResponse:
     ]
     context = {"accounts": accounts, "stopped": not all(each["sends"] for each in accounts)}
     return render_panel(request, "billing/_accounts_panel.html", context)
+
+
+@require_GET
+@operator_page()
+def event_pushes(request: Any, key: UUID) -> HttpResponse:
+    """The part of an event's story that billing knows: the pushes of its day."""
+    tenant_id = request.operator.tenant.pk
+    event = Event.objects.filter(tenant_id=tenant_id, key=key).first()
+    if event is None:
+        raise Http404
+    mappings = list(
+        PriceMapping.objects.filter(tenant_id=tenant_id, metric_id=event.metric_id).values_list(
+            "pk", flat=True
+        )
+    )
+    context = {
+        "event": event,
+        "mappings": mappings,
+        "pushes": selectors.pushes_of_day(
+            tenant_id=tenant_id,
+            mappings=mappings,
+            customer_ref=event.customer_ref,
+            day=event.ts.date(),
+            limit=EVENT_PUSHES,
+        ),
+    }
+    return render_panel(request, "billing/_event_pushes.html", context)

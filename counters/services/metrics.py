@@ -31,6 +31,8 @@ class MetricSettings:
     unit: str | None = None
     description: str | None = None
     lateness_window_hours: int | None = None
+    #: True takes the metric's own window away, so that the tenant's holds.
+    clears_lateness_window: bool = False
 
 
 def shown(metric: Metric) -> dict[str, Any]:
@@ -117,4 +119,6 @@ def _apply(metric: Metric, settings: MetricSettings) -> None:
         metric.description = settings.description
     if settings.lateness_window_hours is not None:
         metric.lateness_window_hours = settings.lateness_window_hours
+    elif settings.clears_lateness_window:
+        metric.lateness_window_hours = None
     metric.configured = True

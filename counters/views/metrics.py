@@ -16,7 +16,7 @@ from stripemeter.lib.errors import Forbidden, ProblemError, invalid
 from stripemeter.lib.pages import PAGE_ROWS, Pager, back, filters_of
 from stripemeter.tenancy.operators import operator_page
 
-LATENESS_HOURS_MAX = 24 * 366
+LATENESS_HOURS_MAX = 24 * 34
 _LIMITS = {"unit": 40, "description": 500, "uniqueField": 110}
 
 
@@ -48,7 +48,9 @@ def metrics(request: Any) -> HttpResponse:
 def metric(request: Any, name: str) -> HttpResponse:
     """One metric's settings; what is counted can change until usage was billed by it."""
     operator = request.operator
-    found = Metric.objects.filter(tenant=operator.tenant, name=name[:100]).first()
+    if text.metric_problem(name):
+        raise Http404
+    found = Metric.objects.filter(tenant=operator.tenant, name=name).first()
     if found is None:
         raise Http404
     problem = None
@@ -91,9 +93,10 @@ def _settings(request: Any) -> MetricSettings:
     return MetricSettings(
         aggregation=request.POST.get("aggregation") or None,
         unique_field=given["uniqueField"] or None,
-        unit=given["unit"] or None,
+        unit=given["unit"],
         description=given["description"],
         lateness_window_hours=int(hours) if hours else None,
+        clears_lateness_window=not hours,
     )
 
 

@@ -98,6 +98,15 @@ class Limiter:
                     return self._verdict(bucket, limit, moment, allowed=False)
         return self._lease(name, limit, window_seconds, cost, moment)
 
+    def refill(self, name: str) -> None:
+        """Start bucket ``name`` anew: what it counted has turned out to be harmless."""
+        with self._lock:
+            self._buckets.pop(name, None)
+        try:
+            redisclient.client().delete(f"ratelimit:{name}")
+        except redis.RedisError as error:
+            log.warning("ratelimit.local", reason=type(error).__name__)
+
     def forget(self) -> None:
         """Drop what this process knows (tests)."""
         with self._lock:

@@ -12,14 +12,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 
 from stripemeter.lib import clock, text
-from stripemeter.lib.errors import Forbidden, InvalidRequest, TooManyRequests, invalid
+from stripemeter.lib.errors import InvalidRequest, invalid
 from stripemeter.lib.pages import PAGE_ROWS, Pager, back
-from stripemeter.lib.ratelimit import limiter
+from stripemeter.ops.passwords import check_password
 from stripemeter.tenancy import selectors, services
 from stripemeter.tenancy.operators import operator_page
 from stripemeter.tenancy.scopes import ALL_SCOPES, DEFAULT_SCOPES
 
-PASSWORD_TRIES, PASSWORD_WINDOW_SECONDS = 5, 900
 OVERLAP = timedelta(hours=24)
 
 
@@ -49,18 +48,6 @@ def _page(request: Any, *, plaintext: str = "") -> HttpResponse:
     return response
 
 
-def _check_password(request: Any) -> None:
-    """What follows grants access, so the password is asked again, with few tries."""
-    user = request.operator.user
-    verdict = limiter.take(
-        f"password-again:{user.pk}", limit=PASSWORD_TRIES, window_seconds=PASSWORD_WINDOW_SECONDS
-    )
-    if not verdict.allowed:
-        raise TooManyRequests("Too many tries. Come back in a quarter of an hour.")
-    if not user.check_password(request.POST.get("current_password", "")[:200]):
-        raise Forbidden("That is not your password.")
-
-
 @sensitive_post_parameters("current_password")
 @require_POST
 @operator_page("owner")
@@ -69,7 +56,7 @@ def create_key(request: Any) -> HttpResponse:
     name = str(request.POST.get("name", "")).strip()
     if not name or len(name) > 200 or text.FORBIDDEN.search(name):
         raise invalid("name", "must have 1 to 200 plain characters")
-    _check_password(request)
+    check_password(request)
     _, plaintext = services.create_api_key(
         tenant_id=request.operator.tenant.pk,
         name=name,
@@ -96,7 +83,7 @@ def _expiry(written: str) -> datetime | None:
 @operator_page("owner")
 def rotate_key(request: Any, lookup: str) -> HttpResponse:
     """A successor; the old key works 24 hours more."""
-    _check_password(request)
+    check_password(request)
     _, plaintext = services.rotate_api_key(
         tenant_id=request.operator.tenant.pk,
         lookup=lookup,

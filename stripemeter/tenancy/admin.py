@@ -19,9 +19,8 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 
 from stripemeter.lib import clock
-from stripemeter.lib.errors import ProblemError
 from stripemeter.lib.ratelimit import limiter
-from stripemeter.tenancy import audit, roles, services
+from stripemeter.tenancy import audit, members, roles, services
 from stripemeter.tenancy.admin_base import ReadOnlyAdmin, TenantScopedAdmin, say
 from stripemeter.tenancy.models import ApiKey, AuditEntry, Membership, Tenant
 from stripemeter.tenancy.scopes import ALL_SCOPES, DEFAULT_SCOPES
@@ -112,26 +111,32 @@ class MembershipAdmin(TenantScopedAdmin):
         """Owners end a membership by deleting it; the audit trail keeps it."""
         return self.has_change_permission(request, obj)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Whose membership it is never changes."""
+        return () if obj is None else ("tenant", "user")
+
     def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
-        """Save, with its audit row."""
-        with transaction.atomic():
-            before = _values(Membership.objects.get(pk=obj.pk)) if change else None
-            super().save_model(request, obj, form, change)
-            record_change(request, obj, tenant_id=obj.tenant_id, before=before, after=_values(obj))
+        """Through the service, which keeps an owner and leaves the audit row."""
+        actor, now = roles.actor_of(request.user), clock.now()
+        if change:
+            members.change_role(
+                tenant_id=obj.tenant_id, user_id=obj.user_id, role=obj.role, actor=actor, now=now
+            )
+            return
+        who = obj.user.get_username()
+        added = members.add_member(
+            tenant_id=obj.tenant_id, who=who, role=obj.role, actor=actor, now=now
+        )
+        obj.pk = added.membership.pk
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
-        """Delete, with its audit row."""
-        with transaction.atomic():
-            audit.record(
-                tenant_id=obj.tenant_id,
-                actor=roles.actor_of(request.user),
-                action="membership.ended",
-                object_type="membership",
-                object_id=obj,
-                now=clock.now(),
-                before=_values(obj),
-            )
-            super().delete_model(request, obj)
+        """Through the service, which keeps an owner and leaves the audit row."""
+        members.remove_member(
+            tenant_id=obj.tenant_id,
+            user_id=obj.user_id,
+            actor=roles.actor_of(request.user),
+            now=clock.now(),
+        )
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         """Each with its audit row."""
@@ -280,15 +285,6 @@ class ApiKeyAdmin(TenantScopedAdmin):
             now=clock.now(),
         )
         say(request, f"Revoked {obj.prefix}…; it stops working everywhere within five seconds.")
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Show refusals of the service as a message, not as a broken page."""
-        try:
-            with transaction.atomic():
-                return super().changeform_view(request, *args, **kwargs)
-        except ProblemError as problem:
-            say(request, problem.detail, good=False)
-            return self.response_post_save_change(request, None)
 
     def response_add(self, request: HttpRequest, obj: Any, *args: Any, **kw: Any) -> HttpResponse:
         """The plaintext, once: not a redirect, so that no cookie or session ever holds it."""

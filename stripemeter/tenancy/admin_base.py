@@ -3,10 +3,12 @@
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from stripemeter.lib.errors import ProblemError
 from stripemeter.tenancy import roles
 from stripemeter.tenancy.models import Tenant
 
@@ -41,6 +43,26 @@ class TenantScopedAdmin(ModelAdmin):  # type: ignore[misc]  # ships no types
             if part not in {"self", "pk"}:
                 obj = getattr(obj, part)
         return obj.pk if obj is not None else None
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show refusals of a service as a message, not as a broken page."""
+        return self._or_told(request, super().changeform_view, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show refusals of a service as a message, not as a broken page."""
+        return self._or_told(request, super().delete_view, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show refusals of a service as a message, not as a broken page."""
+        return self._or_told(request, super().changelist_view, *args, **kwargs)
+
+    def _or_told(self, request: HttpRequest, view: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with transaction.atomic():
+                return view(request, *args, **kwargs)
+        except ProblemError as problem:
+            say(request, problem.detail, good=False)
+            return self.response_post_save_change(request, None)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Every operator with a tenant."""

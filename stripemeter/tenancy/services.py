@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from stripemeter.lib.errors import Conflict, InvalidRequest, NotFound
@@ -23,7 +24,9 @@ def create_tenant(*, key: str, name: str, actor: str, now: datetime) -> Tenant:
         raise InvalidRequest("A tenant id is a slug or UUID of 1 to 63 letters, digits, - and _.")
     if Tenant.objects.filter(key=key).exists():
         raise Conflict(f"Tenant {key} exists already.")
-    tenant = Tenant.objects.create(key=key, name=name or key)
+    tenant = Tenant.objects.create(
+        key=key, name=name or key, lateness_window_hours=settings.LATE_EVENT_WINDOW_HOURS
+    )
     audit.record(
         tenant_id=tenant.pk,
         actor=actor,

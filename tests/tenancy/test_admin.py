@@ -176,6 +176,7 @@ def test_a_session_ends_by_silence_and_by_age(acme: Caller, settings: Settings) 
     assert client.get("/admin/").status_code == 302
 
 
+@pytest.mark.django_db
 def test_htmx_meets_the_log_in_page_as_a_whole_page() -> None:
     answer = Client().get("/admin/tenancy/apikey/", headers={"HX-Request": "true"})
     assert (answer.status_code, answer.content) == (204, b"")

@@ -1,0 +1,144 @@
+"""What a counter's total is made of: batches, and corrections, down to the events."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, LiteralString
+
+from django.db import connection
+
+from counters.models import Adjustment, LateEvent
+from counters.selectors.periods import period_of
+from counters.selectors.usage import COUNTED
+from ledger.models import Event, Metric
+from stripemeter.lib.periods import Period
+
+_PARTS: LiteralString = """
+SELECT e.batch_id, min(e.recorded_at), count(*), min(e.ts), max(e.ts),
+       coalesce(sum(e.quantity) FILTER (WHERE l.key IS NULL), 0), max(e.quantity), min(e.quantity),
+       count(l.key), count(*) FILTER (WHERE l.key IS NULL), bool_or(p.batch_id IS NOT NULL)
+FROM ledger_event e
+LEFT JOIN counters_lateevent l ON l.tenant_id = e.tenant_id AND l.key = e.key
+LEFT JOIN ledger_pendingbatch p ON p.batch_id = e.batch_id
+WHERE e.tenant_id = %(tenant)s AND e.metric_id = %(metric)s AND e.customer_ref = %(customer)s
+  AND e.ts >= %(start)s AND e.ts < %(end)s
+"""
+_BATCHES: LiteralString = (
+    _PARTS
+    + """
+GROUP BY e.batch_id
+HAVING %(after_at)s::timestamptz IS NULL
+    OR (min(e.recorded_at), e.batch_id) < (%(after_at)s::timestamptz, %(after_batch)s::bigint)
+ORDER BY 2 DESC, 1 DESC LIMIT %(limit)s
+"""
+)
+_ALL: LiteralString = _PARTS.replace(
+    "e.batch_id, min(e.recorded_at)", "count(DISTINCT e.batch_id), NULL::timestamptz"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """What one stored batch (or, as a sum, all) brought to a counter.
+
+    ``quantity`` leaves out late events, whose effect is an adjustment.
+    """
+
+    batch_id: int
+    recorded_at: datetime | None
+    events: int
+    first_ts: datetime | None
+    last_ts: datetime | None
+    quantity: Decimal
+    largest: Decimal | None
+    smallest: Decimal | None
+    late: int
+    on_time: int
+    pending: bool
+
+    def share(self, aggregation: str) -> Decimal | None:
+        """The part's own value by the metric's aggregation; None where only events say it."""
+        return {
+            "sum": self.quantity,
+            "count": Decimal(self.on_time),
+            "max": self.largest,
+            "min": self.smallest,
+        }.get(aggregation)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The events of one metric of one customer in one period."""
+
+    tenant_id: int
+    metric: Metric
+    customer_ref: str
+    period: Period
+
+    def parameters(self) -> dict[str, Any]:
+        """For the statements above."""
+        return {
+            "tenant": self.tenant_id,
+            "metric": self.metric.pk,
+            "customer": self.customer_ref,
+            "start": self.period.start,
+            "end": self.period.end,
+        }
+
+
+def batches_of(
+    series: Series, *, limit: int, after: tuple[datetime, int] | None = None
+) -> list[BatchPart]:
+    """Batches with events of the series, newest arrival first."""
+    after_at, after_batch = after or (None, None)
+    place: dict[str, Any] = {"after_at": after_at, "after_batch": after_batch, "limit": limit}
+    with connection.cursor() as cursor:
+        cursor.execute(_BATCHES, series.parameters() | place)
+        return [BatchPart(*row) for row in cursor.fetchall()]
+
+
+def all_batches_of(series: Series) -> BatchPart:
+    """All of them as one; ``batch_id`` is their number."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ALL, series.parameters())
+        row = cursor.fetchone()
+    assert row is not None
+    return BatchPart(*row)
+
+
+def corrections_of(series: Series, *, limit: int) -> list[Adjustment]:
+    """Adjustments of the series' counter, late events included, newest first."""
+    rows = Adjustment.objects.filter(
+        tenant_id=series.tenant_id,
+        metric=series.metric,
+        customer_ref=series.customer_ref,
+        period_start=series.period.start,
+    )
+    return list(rows.order_by("-created_at", "-id")[:limit])
+
+
+def is_counted(adjustment: Adjustment) -> bool:
+    """Whether its delta is in the total."""
+    return adjustment.status in COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlace:
+    """Where an event counts: in which counter, on which day, or by which adjustment."""
+
+    event: Event
+    metric: Metric
+    period: Period
+    late: LateEvent | None
+
+
+def place_of(event: Event) -> EventPlace:
+    """Where the event counts, or will once its batch is folded."""
+    metric = Metric.objects.get(tenant_id=event.tenant_id, pk=event.metric_id)
+    period = period_of(tenant_id=event.tenant_id, customer_ref=event.customer_ref, instant=event.ts)
+    late = (
+        LateEvent.objects.select_related("adjustment")
+        .filter(tenant_id=event.tenant_id, key=event.key)
+        .first()
+    )
+    return EventPlace(event, metric, period, late)
