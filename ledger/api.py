@@ -9,11 +9,11 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from ledger import cloudevents, wire
+from ledger import cloudevents, description, wire
 from ledger.services.ingest import Outcome, Result, ingest
-from stripemeter.lib import clock, requestid, strictjson, text
+from stripemeter.lib import clock, requestid, strictjson, text, tracing
 from stripemeter.lib.drf import read_body, require_json
-from stripemeter.lib.errors import Forbidden, InvalidRequest, UnsupportedMediaType, invalid
+from stripemeter.lib.errors import Forbidden, InvalidRequest, invalid
 from stripemeter.tenancy.api_base import TenantView, tenant_mismatch
 
 
@@ -42,26 +42,34 @@ class IngestView(TenantView):
     scope_area = "events"
     body_limit_bytes = settings.INGEST_BODY_LIMIT_BYTES
 
-    @extend_schema(request={"application/json": dict}, responses={200: dict})
+    @extend_schema(
+        operation_id="ingestEvents",
+        parameters=description.PARAMETERS,
+        request=description.REQUEST,
+        responses={200: description.ANSWER},
+        examples=description.EXAMPLES,
+        tags=["Events"],
+    )
     def post(self, request: Request) -> HttpResponse:
         """Store events; the answer says per event what became of it, in input order."""
         self.check_tenant()
         columns = self._columns(request)
         self._apply_header_key(request, columns)
-        outcome = ingest(
-            tenant_id=self.principal.tenant_id,
-            columns=columns,
-            now=clock.now(),
-            future_tolerance=_FUTURE,
-            meta_bytes_max=settings.MAX_EVENT_META_BYTES,
-        )
+        tenant_id = self.principal.tenant_id
+        with tracing.span("ledger.ingest", tenant_id=tenant_id, events=len(columns)):
+            outcome = ingest(
+                tenant_id=tenant_id,
+                columns=columns,
+                now=clock.now(),
+                future_tolerance=_FUTURE,
+                meta_bytes_max=settings.MAX_EVENT_META_BYTES,
+            )
+            tracing.remember(tenant_id)
         return _answer(outcome)
 
     def _columns(self, request: Request) -> wire.Columns:
         media_type = require_json(request.content_type or "", also=cloudevents.MEDIA_TYPES)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("Content-Encoding is not supported on this route.")
-        body = read_body(request._request, limit=self.body_limit_bytes)
+        body = read_body(request._request, limit=self.body_limit_bytes, takes_gzip=True)
         tenant_key = self.principal.tenant_key
         if media_type == "application/json":
             columns = wire.read_fast(body, tenant_key=tenant_key, limits=_LIMITS)

@@ -16,6 +16,7 @@ class ShellConfig(AppConfig):
             celery,  # noqa: F401  tasks bind to the app on import
             checks,
             health,
+            telemetry,
         )
         from stripemeter.lib import rowsecurity
 
@@ -24,3 +25,4 @@ class ShellConfig(AppConfig):
         post_migrate.connect(rowsecurity.protect_tables, sender=self)
         if settings.PRODUCTION:
             checks.watch_connections()
+        telemetry.start()

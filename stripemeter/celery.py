@@ -5,10 +5,14 @@ message costs one tick and a doubled one finds nothing left.
 """
 
 import os
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
+from celery.signals import before_task_publish, task_postrun, task_prerun
 from django.conf import settings
+
+from stripemeter.lib import requestid
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stripemeter.settings")
 
@@ -56,3 +60,23 @@ app.conf.beat_schedule = {
         "options": {"expires": 5},
     },
 }
+
+#: The message header that carries the id of the request that asked for the work.
+REQUEST_ID_HEADER = "stripemeter_request_id"
+
+
+@before_task_publish.connect
+def _send_request_id(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    if headers is not None and requestid.current():
+        headers[REQUEST_ID_HEADER] = requestid.current()
+
+
+@task_prerun.connect
+def _take_request_id(task: Any = None, task_id: str = "", **_: Any) -> None:
+    """Log lines of a task name the request that asked for it, or else the task."""
+    requestid.begin(task.request.get(REQUEST_ID_HEADER) or f"task_{task_id}")
+
+
+@task_postrun.connect
+def _drop_request_id(**_: Any) -> None:
+    requestid.end()

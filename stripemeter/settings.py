@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from csp.constants import NONCE
 
@@ -307,7 +308,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "stripemeter.lib.openapi.complete",
-        "stripemeter.apidocs.add_plain_paths",
+        "stripemeter.apidocs.complete_by_hand",
     ],
 }
 
@@ -368,8 +369,25 @@ LOG_FORMAT = env_str("LOG_FORMAT", "json" if PRODUCTION else "console")
 LOGGING_CONFIG = None
 
 from stripemeter.lib.logs import configure as _configure_logs  # noqa: E402
+from stripemeter.lib.logs import hide as _hide_in_logs  # noqa: E402
 
 _configure_logs(level=LOG_LEVEL, json=LOG_FORMAT == "json")
+_hide_in_logs(
+    SECRET_KEY,
+    API_KEY_PEPPER,
+    WIDGET_SIGNING_KEY,
+    METRICS_TOKEN,
+    STRIPE_SECRET_KEY,
+    STRIPE_TEST_SECRET_KEY,
+    *STRIPE_WEBHOOK_SECRETS,
+    str(DATABASES["default"].get("PASSWORD") or ""),
+    urlsplit(REDIS_URL).password or "",
+)
+
+# --- Traces and defect reports (both off unless asked for) -------------------------------
+TRACES = env_bool("STRIPEMETER_TRACES")
+SENTRY_DSN = env_str("SENTRY_DSN")
+SENTRY_TRACES_SAMPLE_RATE = env_str("SENTRY_TRACES_SAMPLE_RATE", "0")
 
 # --- Metrics ---------------------------------------------------------------------------
 # Web processes and worker children add to the same numbers through files in this folder;

@@ -146,7 +146,9 @@ class SessionView(TenantView):
 
     required_scopes = ("widget:mint",)
 
-    @extend_schema(operation_id="revokeWidgetSession", responses=SessionOutput, tags=["Widget"])
+    @extend_schema(
+        operation_id="revokeWidgetSession", responses={200: SessionOutput}, tags=["Widget"]
+    )
     def delete(self, request: Request, session_id: str) -> Response:
         """Revoke the session: its token stops working with the next request."""
         self.check_tenant()

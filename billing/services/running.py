@@ -21,6 +21,7 @@ from billing.services.delivery import Claimed, Tried
 from billing.stripe.answers import Answer, Outcome
 from billing.stripe.client import KeyMissing, KeyOfWrongMode, secret_key
 from billing.stripe.driver import driver_for
+from stripemeter.lib import tracing
 from stripemeter.lib.faults import point
 from stripemeter.lib.logs import get_logger
 from stripemeter.lib.metrics import bounded
@@ -170,7 +171,9 @@ def _send(
     def call(push: Claimed) -> Tried:
         return _call(push, account.account, clock, give_back_at)
 
-    tries = list(pool.map(call, pushes))
+    tenants = {push.tenant_id for push in pushes}
+    with tracing.span("billing.push", origins=tenants, calls=len(pushes), mode=account.mode):
+        tries = list(pool.map(tracing.carried(call), pushes))
     delivery.record(account_id=account.pk, tries=tries, now=clock())
     for each in tries:
         report.count(str(each.answer.outcome) if each.answer else "not_sent")
@@ -186,7 +189,8 @@ def _call(
         return Tried(push, None, started_at, started_at)
     point("push.before_call")
     try:
-        answer = driver_for(push.semantics).push(push.event(account))
+        with tracing.span("stripe.push", identifier=push.identifier, mode=push.mode):
+            answer = driver_for(push.semantics).push(push.event(account))
     except Exception as error:  # a defect here must not lose the outcomes of the batch
         log.exception("push.call_failed", identifier=push.identifier)
         answer = Answer(Outcome.UNKNOWN, code=type(error).__name__, message="call failed")

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 
 from counters import aggregate_sql, locks
 from counters.services import periods
-from stripemeter.lib import metrics
+from stripemeter.lib import metrics, tracing
 from stripemeter.lib.faults import point
 from stripemeter.lib.logs import get_logger
 
@@ -76,6 +76,16 @@ def fold_once(*, now: datetime, shard: int = 0) -> int:
     if not claims:
         return 0
     point("fold.claimed")
+    with tracing.span(
+        "counters.fold", origins={claim.tenant_id for claim in claims}, batches=len(claims)
+    ):
+        _fold_claimed(claims, now)
+    point("fold.before_commit")
+    metrics.batches_folded.inc(len(claims))
+    return len(claims)
+
+
+def _fold_claimed(claims: list[Claim], now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = off")
         # The queue is empty whenever statistics are taken, so the planner believes it is.
@@ -85,9 +95,6 @@ def fold_once(*, now: datetime, shard: int = 0) -> int:
             [[claim.batch_id for claim in claims]],
         )
     _fold_claims(claims, now)
-    point("fold.before_commit")
-    metrics.batches_folded.inc(len(claims))
-    return len(claims)
 
 
 def _claim(shard: int) -> list[Claim]:

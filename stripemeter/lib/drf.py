@@ -1,5 +1,6 @@
 """Django REST framework, made strict: exact numbers, problem details, no coercion."""
 
+import zlib
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -40,14 +41,18 @@ class ExactJSONRenderer(renderers.BaseRenderer):
         return strictjson.dumps(data, decimals_as_text=as_text)
 
 
-def read_body(request: Any, *, limit: int) -> bytes:
-    """The raw body, at most ``limit`` bytes. Raises `PayloadTooLarge` before reading more.
+def read_body(request: Any, *, limit: int, takes_gzip: bool = False) -> bytes:
+    """The body, at most ``limit`` bytes. Raises `PayloadTooLarge` before reading more.
 
-    Raises `UnsupportedMediaType` for an encoded body and `InvalidRequest` for one that
-    ended early: what was announced and what came must agree.
+    Raises `UnsupportedMediaType` for an encoded body (with ``takes_gzip``: for one that is
+    not gzip) and `InvalidRequest` for one that ended early: what was announced and what
+    came must agree. ``limit`` bounds a gzipped body both packed and unpacked.
     """
-    if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() not in {"", "identity"}:
-        raise errors.UnsupportedMediaType("Content-Encoding is not supported on this route.")
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "").lower()
+    packed = encoding == "gzip" and takes_gzip
+    if encoding not in {"", "identity"} and not packed:
+        taken = "must be gzip or absent" if takes_gzip else "is not supported on this route"
+        raise errors.UnsupportedMediaType(f"Content-Encoding {taken}.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     too_large = errors.PayloadTooLarge(f"The body may have at most {limit} bytes.")
     if length.isdigit() and int(length) > limit:
@@ -60,7 +65,21 @@ def read_body(request: Any, *, limit: int) -> bytes:
         raise too_large
     if length.isdigit() and len(body) != int(length):
         raise errors.InvalidRequest("The body ended early.", code="incomplete_body")
-    return body
+    return _unpacked(body, limit) if packed else body
+
+
+def _unpacked(body: bytes, limit: int) -> bytes:
+    """A gzip body unpacked, never more than ``limit`` bytes of it in memory."""
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        found = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise errors.InvalidRequest("The body is not gzip.", code="invalid_encoding") from error
+    if len(found) > limit:
+        raise errors.PayloadTooLarge(f"The unpacked body may have at most {limit} bytes.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise errors.InvalidRequest("The body is not one gzip file.", code="invalid_encoding")
+    return found
 
 
 def require_json(content_type: str, *, also: frozenset[str] = frozenset()) -> str:

@@ -126,6 +126,12 @@ def struct_schema(struct: Any) -> dict[str, Any]:
     return dict(schema)
 
 
+def component(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Put ``schema`` among the document's components; a reference to it."""
+    _struct_components[name] = schema
+    return {"$ref": REF.format(name=name)}
+
+
 def _problem_response(status: str) -> dict[str, Any]:
     return {"$ref": f"#/components/responses/Problem{status}"}
 
@@ -145,13 +151,13 @@ def _component_responses() -> dict[str, Any]:
     return found
 
 
-def _statuses(path: str, operation: dict[str, Any]) -> list[str]:
+def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[str]:
     wanted = list(_ALWAYS)
-    if "{" in path:
-        wanted.append("404")
-    if "requestBody" in operation:
-        wanted += _WITH_BODY
-        wanted += ["409", "422"]
+    has_body = "requestBody" in operation
+    if "{" in path or has_body or method == "delete":
+        wanted += ["404", "409"]
+    if has_body:
+        wanted += [*_WITH_BODY, "422"]
     return wanted
 
 
@@ -178,7 +184,7 @@ def complete(result: dict[str, Any], generator: Any, **_: Any) -> dict[str, Any]
                     response.setdefault("headers", {})["X-Request-Id"] = {
                         "$ref": "#/components/headers/XRequestId"
                     }
-            for status in _statuses(path, operation):
+            for status in _statuses(path, method, operation):
                 responses.setdefault(status, _problem_response(status))
             operation["responses"] = dict(sorted(responses.items()))
     return result

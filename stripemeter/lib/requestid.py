@@ -19,6 +19,11 @@ def begin(given: str | None) -> str:
     return request_id
 
 
+def end() -> None:
+    """Forget the id: what is logged from now on belongs to no request."""
+    _current.set("")
+
+
 def current() -> str:
     """The id of the request or task being worked on, or an empty string."""
     return _current.get()
