@@ -6,7 +6,7 @@ UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes
   --no-emit-index-url --no-header --quiet pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants
+.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants audit sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,14 @@ lint: venv ## ruff, mypy --strict, import-linter, missing migrations
 	.venv/bin/lint-imports
 	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run djstripe
+
+audit: venv ## known vulnerabilities of the locked dependencies
+	@$(PYTHON) scripts/audit.py
+
+sbom: venv ## list what the server is made of: build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	@.venv/bin/cyclonedx-py requirements requirements.lock --output-reproducible --of JSON -o build/sbom.cdx.json
+	@echo "build/sbom.cdx.json written"
 
 badinputs: venv ## send every bad request of the catalogue (../shared) to a live server
 	$(PYTHON) -m pytest tests/badinputs -n 0 -rs -p no:randomly
