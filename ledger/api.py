@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from ledger import cloudevents, description, wire
+from ledger.limits import limits
 from ledger.services.ingest import Outcome, Result, ingest
 from stripemeter.lib import clock, requestid, strictjson, text, tracing
 from stripemeter.lib.drf import read_body, require_json
@@ -27,12 +28,7 @@ class _Answer(msgspec.Struct, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
-_LIMITS = wire.Limits(
-    batch_max=settings.MAX_INGEST_BATCH,
-    meta_bytes_max=settings.MAX_EVENT_META_BYTES,
-    quantity_digits_max=settings.QUANTITY_DIGITS_MAX,
-    quantity_decimals_max=settings.QUANTITY_DECIMALS_MAX,
-)
+_LIMITS = limits(batch_max=settings.MAX_INGEST_BATCH)
 _FUTURE = timedelta(seconds=settings.FUTURE_TOLERANCE_SECONDS)
 
 

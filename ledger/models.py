@@ -162,6 +162,43 @@ class PendingBatch(models.Model):
         return f"batch {self.batch_id}"
 
 
+class Seal(models.Model):
+    """A digest of every event of a tenant whose batch lies in one range, chained to the last.
+
+    ``hash`` covers the previous hash, the range, the count and the digest, so no event
+    can be altered, removed or slipped in below the newest seal without breaking the chain.
+    Append-only, like events.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "sequence")
+    tenant_id = models.BigIntegerField()
+    #: 1, 2, 3, ... within the tenant.
+    sequence = models.BigIntegerField()
+    #: Batches above ``after_batch`` up to and with ``last_batch``.
+    after_batch = models.BigIntegerField()
+    last_batch = models.BigIntegerField()
+    event_count = models.BigIntegerField()
+    digest = models.BinaryField()
+    previous_hash = models.BinaryField()
+    hash = models.BinaryField()
+    sealed_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(after_batch__lt=models.F("last_batch"), event_count__gt=0),
+                name="seal_covers_something",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant_id", "after_batch"], name="seal_ranges_do_not_overlap"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["-last_batch"], name="seal_by_batch")]
+
+    def __str__(self) -> str:
+        return f"seal {self.sequence} of tenant {self.tenant_id}"
+
+
 class EventConflict(models.Model):
     """An event that came again under a key already used for other content.
 

@@ -1,9 +1,10 @@
 """Celery tasks of the ledger."""
 
 from celery import shared_task
+from django.conf import settings
 
 from ledger.models import Operation
-from ledger.services import operations
+from ledger.services import operations, seals
 from ledger.services.backfill import run_backfill
 from stripemeter.lib import clock
 
@@ -16,3 +17,13 @@ def backfill() -> int:
         run_backfill(operation, clock=clock.now)
         taken += 1
     return taken
+
+
+@shared_task(name="ledger.seal", time_limit=600, soft_time_limit=540)
+def seal() -> int:
+    """Seal what is decided and note the heads outside the database; the seals made."""
+    now = clock.now()
+    made = seals.seal_ledger(now=now)
+    if settings.SEAL_ANCHOR_FILE:
+        seals.anchor(settings.SEAL_ANCHOR_FILE, now=now)
+    return made

@@ -25,6 +25,8 @@ app.conf.beat_schedule = {
     "counters-fold": {"task": "counters.fold", "schedule": 5.0},
     # Finds backfills whose wake-up was lost or whose worker died; otherwise finds nothing.
     "ledger-backfill": {"task": "ledger.backfill", "schedule": 15.0, "options": {"expires": 15}},
+    # Events are open to tampering until they are sealed; a run that finds nothing is cheap.
+    "ledger-seal": {"task": "ledger.seal", "schedule": 300.0, "options": {"expires": 300}},
     # Long replays whose wake-up was lost or whose worker died; otherwise finds nothing.
     "counters-replay": {"task": "counters.replay", "schedule": 15.0, "options": {"expires": 15}},
     # Once a night, when load is low: every counter against the ledger.

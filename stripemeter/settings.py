@@ -253,6 +253,9 @@ RECONCILIATION_INTERVAL_SECONDS = env_int("RECONCILIATION_INTERVAL_SECONDS", 3_6
 #: Stripe's summaries lag behind what it took: younger pushes may be missing there.
 RECONCILIATION_SETTLING_SECONDS = env_int("RECONCILIATION_SETTLING_SECONDS", 900)
 
+#: Where the newest seal of each tenant is noted, best on another machine's disk; "" nowhere.
+SEAL_ANCHOR_FILE = env_str("STRIPEMETER_SEAL_ANCHOR_FILE")
+
 # --- Stripe ----------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env_str("STRIPE_SECRET_KEY")
 STRIPE_TEST_SECRET_KEY = env_str("STRIPE_TEST_SECRET_KEY")

@@ -17,11 +17,12 @@ from django.conf import settings
 from django.db import transaction
 
 from ledger.files import BadLine, Record
+from ledger.limits import limits
 from ledger.models import BackfillChunk, Operation
 from ledger.services import operations
 from ledger.services.ingest import ingest
 from ledger.services.registry import forget_cached_metrics
-from ledger.wire import EPOCH, Columns, Limits, StrictEvent, strict_event
+from ledger.wire import EPOCH, Columns, StrictEvent, strict_event
 from stripemeter.lib import strictjson
 from stripemeter.lib.errors import FieldError, Forbidden, invalid
 from stripemeter.lib.faults import point
@@ -30,12 +31,7 @@ from stripemeter.lib.instants import rfc3339
 CHUNK_ROWS_MAX = 5_000
 SPAN_MAX = timedelta(days=1_100)
 LINE_CHARS_MAX = 65_536
-_LIMITS = Limits(
-    batch_max=CHUNK_ROWS_MAX,
-    meta_bytes_max=settings.MAX_EVENT_META_BYTES,
-    quantity_digits_max=settings.QUANTITY_DIGITS_MAX,
-    quantity_decimals_max=settings.QUANTITY_DECIMALS_MAX,
-)
+_LIMITS = limits(batch_max=CHUNK_ROWS_MAX)
 #: Spellings of each column, as the predecessor took them.
 _COLUMNS = {
     "tenantId": "tenantId",

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from counters.services.period_states import set_period_state
+from ledger.services import seals
 from reconciliation.gathering import Gatherer
 from reconciliation.models import Finding, PeriodClose, ReportLine, Run
 from reconciliation.reading import StripeReader
@@ -217,6 +218,8 @@ def certificate(run: Run, period: Period) -> dict[str, Any]:
             "comparedAt": rfc3339(run.finished_at) if run.finished_at else None,
             "cursors": count,
             "linesSha256": digest.hexdigest(),
+            # `manage.py verify_ledger` proves the events behind these totals up to this seal.
+            "ledgerSeal": seals.shown_head(run.tenant_id),
             "totals": metrics,
             "differences": [
                 {

@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from ledger.models import Operation, PendingBatch
+from ledger.services import seals
 from stripemeter import health
 from stripemeter.celery import app
 from stripemeter.lib import clock, redisclient
@@ -79,6 +80,7 @@ def system(request: Any) -> HttpResponse:
         "queues": [
             ("Messages for workers", _queue_length()),
             ("Batches not folded yet", PendingBatch.objects.filter(tenant_id=tenant_id).count()),
+            ("Events not sealed yet", seals.unsealed_events(tenant_id)),
             (
                 "Backfills and replays under way",
                 Operation.objects.filter(

@@ -80,6 +80,11 @@ class ApiKeysView(TenantView):
 
         tenantId = TextField(required=False)
         name = TextField(max_length=200, min_length=1, required=False, default="New API Key")
+        projectId = TextField(
+            required=False,
+            allow_null=True,
+            help_text="Older callers send it; there are no projects, and it means nothing.",
+        )
         scopes = serializers.ListField(
             child=TextField(max_length=40),
             max_length=len(ALL_SCOPES),

@@ -2,7 +2,7 @@
 
 The small run takes seconds. The large one (``-m large``) is stateful as well; it takes
 ``SCHEMATHESIS_EXAMPLES`` examples an operation (default 60), ``SCHEMATHESIS_TAG`` picks one
-part of the surface and ``SCHEMATHESIS_SEED`` repeats a run.
+part of the surface, ``SCHEMATHESIS_SECONDS`` bounds it, ``SCHEMATHESIS_SEED`` repeats it.
 """
 
 import json
@@ -60,6 +60,8 @@ def test_the_large_run_finds_nothing_either(
     live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["-n", os.environ.get("SCHEMATHESIS_EXAMPLES", "60"), "--continue-on-failure"]
+    if "SCHEMATHESIS_SECONDS" in os.environ:
+        options += ["--max-time", os.environ["SCHEMATHESIS_SECONDS"]]
     if "SCHEMATHESIS_SEED" in os.environ:
         options += ["--seed", os.environ["SCHEMATHESIS_SEED"]]
     if "SCHEMATHESIS_TAG" in os.environ:

@@ -129,3 +129,28 @@ def test_bad_keys_are_throttled_by_the_true_peer_address(acme: Caller) -> None:
     assert client.get(URL, headers=acme.headers).status_code == 200  # a good key goes on
     elsewhere = Client(REMOTE_ADDR="203.0.113.7")
     assert elsewhere.get(URL, headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+def test_a_tenant_that_floods_leaves_every_request_of_another_alone(
+    acme: Caller, globex: Caller, settings: Settings
+) -> None:
+    settings.TENANT_RATE_LIMIT = 20
+    client = Client()
+    flooding, fair = [], []
+    for place in range(60):
+        flooding.append(client.get(URL, headers=acme.headers).status_code)
+        if place % 4 == 0:
+            fair.append(client.get(URL, headers=globex.headers).status_code)
+    assert flooding == [200] * 20 + [429] * 40
+    assert fair == [200] * 15
+
+
+def test_every_answer_says_what_is_left_refusals_included(acme: Caller, settings: Settings) -> None:
+    settings.TENANT_RATE_LIMIT = 2
+    client = Client()
+    answers = [client.get(URL, headers=acme.headers) for _ in range(3)]
+    assert [answer["RateLimit-Remaining"] for answer in answers] == ["1", "0", "0"]
+    for answer in answers:
+        assert (answer["RateLimit-Limit"], int(answer["RateLimit-Reset"]) >= 1) == ("2", True)
+    assert "Retry-After" not in answers[0]
+    assert answers[2]["Retry-After"] == answers[2]["RateLimit-Reset"]

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ledger import files
+from ledger.limits import limits
 from ledger.services.file_ingest import FIELDS, Mapping, Tally, Target, file_key, ingest_records
-from ledger.wire import Limits
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import Tenant
 
@@ -67,7 +67,9 @@ class Command(BaseCommand):
         key: str,
         checkpoint: "_Checkpoint",
     ) -> Tally:
-        target = Target(tenant.pk, tenant.key, _limits(), _tolerance())
+        target = Target(
+            tenant.pk, tenant.key, limits(batch_max=settings.MAX_INGEST_BATCH), _tolerance()
+        )
         skip = checkpoint.line()
         if skip:
             self.stdout.write(f"Going on after line {skip} (--restart begins anew).")
@@ -149,15 +151,6 @@ def _mapping(kind: str, columns: list[str], constants: list[str]) -> Mapping:
             if name not in chosen and name not in fixed:
                 chosen[name] = name
     return Mapping(chosen, fixed)
-
-
-def _limits() -> Limits:
-    return Limits(
-        batch_max=settings.MAX_INGEST_BATCH,
-        meta_bytes_max=settings.MAX_EVENT_META_BYTES,
-        quantity_digits_max=settings.QUANTITY_DIGITS_MAX,
-        quantity_decimals_max=settings.QUANTITY_DECIMALS_MAX,
-    )
 
 
 def _tolerance() -> timedelta:
