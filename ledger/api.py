@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
@@ -15,7 +15,7 @@ from ledger.services.ingest import Outcome, Result, ingest
 from stripemeter.lib import clock, requestid, strictjson, text, tracing
 from stripemeter.lib.drf import read_body, require_json
 from stripemeter.lib.errors import Forbidden, InvalidRequest, invalid
-from stripemeter.tenancy.api_base import TenantView, tenant_mismatch
+from stripemeter.tenancy.api_base import DirectPostView, TenantView, tenant_mismatch
 
 
 class _Answer(msgspec.Struct, omit_defaults=True):
@@ -32,7 +32,7 @@ _LIMITS = limits(batch_max=settings.MAX_INGEST_BATCH)
 _FUTURE = timedelta(seconds=settings.FUTURE_TOLERANCE_SECONDS)
 
 
-class IngestView(TenantView):
+class IngestView(DirectPostView):
     """``POST /v1/events/ingest``: up to 1,000 events, native shape or CloudEvents 1.0."""
 
     scope_area = "events"
@@ -48,7 +48,12 @@ class IngestView(TenantView):
     )
     def post(self, request: Request) -> HttpResponse:
         """Store events; the answer says per event what became of it, in input order."""
-        self.check_tenant()
+        return self.answer(request._request)
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Read, store, and answer per event."""
+        if request.META.get("QUERY_STRING"):
+            self.check_tenant()
         columns = self._columns(request)
         self._apply_header_key(request, columns)
         tenant_id = self.principal.tenant_id
@@ -63,9 +68,9 @@ class IngestView(TenantView):
             tracing.remember(tenant_id)
         return _answer(outcome)
 
-    def _columns(self, request: Request) -> wire.Columns:
+    def _columns(self, request: HttpRequest) -> wire.Columns:
         media_type = require_json(request.content_type or "", also=cloudevents.MEDIA_TYPES)
-        body = read_body(request._request, limit=self.body_limit_bytes, takes_gzip=True)
+        body = read_body(request, limit=self.body_limit_bytes, takes_gzip=True)
         tenant_key = self.principal.tenant_key
         if media_type == "application/json":
             columns = wire.read_fast(body, tenant_key=tenant_key, limits=_LIMITS)
@@ -82,7 +87,7 @@ class IngestView(TenantView):
         except Forbidden as error:
             raise tenant_mismatch(request) from error
 
-    def _apply_header_key(self, request: Request, columns: wire.Columns) -> None:
+    def _apply_header_key(self, request: HttpRequest, columns: wire.Columns) -> None:
         """A header key names the one event, or ``key:index`` the events of a batch without keys."""
         header = request.META.get("HTTP_IDEMPOTENCY_KEY")
         if not header:

@@ -29,9 +29,9 @@ _CLEAR = ~((0xF << 76) | (0x3 << 62)) & (2**128 - 1)
 
 def key_of_text(key: str) -> bytes:
     """The 16 bytes of a key given by the caller."""
-    if len(key) == 36 and _UUID7.fullmatch(key):
+    if len(key) == 36 and key[14] == "7" and _UUID7.fullmatch(key):
         return bytes.fromhex(key.replace("-", ""))
-    return blake2b(b"key\x1f" + key.encode("utf-8"), digest_size=16).digest()
+    return blake2b(b"key\x1f" + key.encode(), digest_size=16).digest()
 
 
 def derived_key(tenant_id: int, ts_us: int, fingerprint: bytes) -> bytes:

@@ -6,9 +6,9 @@ src/backend/utils/adt/numeric.c, numeric_recv.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -17,6 +17,7 @@ from psycopg.pq import Format
 _NULL = b"\xff\xff\xff\xff"
 _LENGTHS = [struct.pack(">i", length) for length in range(4_200)]
 _LENGTH_16 = _LENGTHS[16]
+_WIDE = struct.Struct(">iq")
 _NUMERIC_CACHE_MAX = 50_000
 _POSITIVE, _NEGATIVE = 0x0000, 0x4000
 
@@ -107,8 +108,8 @@ def _length(size: int) -> bytes:
 
 def int4s(values: Sequence[int]) -> Int4Array:
     """``values`` as ``int4[]``."""
-    flat = [part for value in values for part in (4, value)]
-    return Int4Array(len(values), struct.pack(f">{len(flat)}i", *flat))
+    packed = {value: struct.pack(">ii", 4, value) for value in set(values)}
+    return Int4Array(len(values), b"".join([packed[value] for value in values]))
 
 
 def int8s(values: Sequence[int]) -> Int8Array:
@@ -122,29 +123,37 @@ def timestamps(values: Sequence[int]) -> TimestamptzArray:
 
 
 def _wide(values: Sequence[int]) -> bytes:
-    flat = [part for value in values for part in (8, value)]
-    return struct.pack(">" + "iq" * len(values), *flat)
+    pack = _WIDE.pack
+    return b"".join([pack(8, value) for value in values])
 
 
-def uuids(values: Iterable[bytes]) -> UuidArray:
+def uuids(values: Sequence[bytes]) -> UuidArray:
     """16-byte values as ``uuid[]``."""
-    parts = list(values)
-    body = b"".join([_LENGTH_16 + part for part in parts])
-    return UuidArray(len(parts), body)
+    return UuidArray(len(values), _LENGTH_16 + _LENGTH_16.join(values) if values else b"")
 
 
 def texts(values: Sequence[str | None]) -> TextArray:
     """Text or null as ``text[]``."""
-    parts = []
-    has_null = False
-    for value in values:
-        if value is None:
-            parts.append(_NULL)
-            has_null = True
-            continue
-        data = value.encode("utf-8")
-        parts.append(_length(len(data)) + data)
+    if len(values) > 1 and values.count(values[0]) == len(values):
+        # A column that says one thing, as source and resource mostly do.
+        return TextArray(len(values), _text(values[0]) * len(values), has_null=values[0] is None)
+    has_null = None in values
+    if has_null:
+        parts = [_text(value) for value in values]
+    else:
+        encoded = [value.encode() for value in cast(Sequence[str], values)]
+        if len(max(encoded, key=len, default=b"")) < len(_LENGTHS):
+            parts = [_LENGTHS[len(data)] + data for data in encoded]
+        else:
+            parts = [_length(len(data)) + data for data in encoded]
     return TextArray(len(values), b"".join(parts), has_null=has_null)
+
+
+def _text(value: str | None) -> bytes:
+    if value is None:
+        return _NULL
+    data = value.encode()
+    return _length(len(data)) + data
 
 
 def jsonbs(values: Sequence[bytes | None]) -> JsonbArray:

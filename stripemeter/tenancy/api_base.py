@@ -1,16 +1,22 @@
 """The base of every API view: authenticated, scoped, bound to the key's tenant."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, cast
 
+from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from stripemeter.lib import metrics, rowsecurity
+from stripemeter.lib.drf import problem_of
 from stripemeter.lib.errors import Forbidden, invalid
+from stripemeter.lib.http import problem_response
 from stripemeter.lib.ratelimit import Verdict
+from stripemeter.tenancy.authentication import require_scope
 from stripemeter.tenancy.principals import Principal
+from stripemeter.tenancy.recognition import authenticate_request
 from stripemeter.tenancy.throttling import throttle
 
 
@@ -50,8 +56,8 @@ class TenantView(APIView):
         if request.META.get("QUERY_STRING"):
             self._refuse_repeated(request)
 
-    def _refuse_repeated(self, request: Request) -> None:
-        for name, values in request.query_params.lists():
+    def _refuse_repeated(self, request: Request | HttpRequest) -> None:
+        for name, values in request.GET.lists():
             if len(values) > 1 and name not in self.repeatable_parameters | {"tenantId"}:
                 raise invalid(name[:100], "is given more than once", code="repeated")
 
@@ -76,7 +82,7 @@ class TenantView(APIView):
         Every place is checked, not the first found. Raises `Forbidden`, or `InvalidRequest`
         if ``required`` and no ``tenantId`` is given.
         """
-        named: list[Any] = list(self.request.query_params.getlist("tenantId"))
+        named: list[Any] = list(self.request.GET.getlist("tenantId"))
         if isinstance(body, Mapping) and "tenantId" in body:
             named.append(body["tenantId"])
         for value in named:
@@ -88,7 +94,56 @@ class TenantView(APIView):
             raise invalid("tenantId", "is required", code="required")
 
 
-def tenant_mismatch(request: Request) -> Forbidden:
+class DirectPostView(TenantView):
+    """A `TenantView` whose POST goes without the framework's request and its negotiation.
+
+    The same key, scope, rate limit and tenant, in the same order, for half the time: for
+    routes where a request costs less than what stands around it. Subclasses define
+    ``answer(request)``; other methods and the API description stay the framework's.
+    """
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """The view function: POST directly, anything else through the framework."""
+        framework: Callable[..., Any] = super().as_view(**initkwargs)
+
+        @wraps(framework)
+        def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            accepts = request.META.get("HTTP_ACCEPT", "*/*")
+            if request.method != "POST" or not ("*/*" in accepts or "json" in accepts):
+                return framework(request, *args, **kwargs)
+            return cls(**initkwargs).answer_post(request)
+
+        return view
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """The answer to an authenticated request. Raises `ProblemError`."""
+        raise NotImplementedError
+
+    def answer_post(self, request: HttpRequest) -> HttpResponse:
+        """Check the caller, answer, and say what is left of the rate limit."""
+        try:
+            principal = authenticate_request(request)
+            require_scope(principal, self, request)
+            self._verdict = throttle(principal, rate_class=self.rate_class or "write")
+            rowsecurity.narrow(principal.tenant_id)
+            request.user = principal  # type: ignore[assignment]
+            self.request = request  # type: ignore[assignment]
+            if request.META.get("QUERY_STRING"):
+                self._refuse_repeated(request)
+            response = self.answer(request)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise
+            response = problem_response(problem)
+        if self._verdict is not None:
+            for name, value in self._verdict.headers().items():
+                response.headers[name] = value
+        return response
+
+
+def tenant_mismatch(request: Request | HttpRequest) -> Forbidden:
     """The refusal of a foreign tenant; the same for existing and unknown ones."""
     route = request.resolver_match.route if request.resolver_match else "unmatched"
     metrics.cross_tenant_blocks.labels(route, request.method or "").inc()

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -24,6 +25,7 @@ __all__ = [
     "credential_of",
     "forget_cached_keys",
     "principal_for",
+    "require_scope",
     "required_scopes",
 ]
 
@@ -49,13 +51,19 @@ class HasScope(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True, or raises `Forbidden` naming the scopes that would do."""
-        principal = cast(Principal, request.user)
-        needed = required_scopes(view, request.method or "")
-        if principal.holds_any(needed):
-            return True
-        route = request.resolver_match.route if request.resolver_match else "unmatched"
-        metrics.scope_denials.labels(route, request.method or "").inc()
-        raise Forbidden(f"Require one of: {','.join(needed)}", code="missing_scope")
+        require_scope(cast(Principal, request.user), view, request)
+        return True
+
+
+def require_scope(principal: Principal, view: Any, request: Request | HttpRequest) -> None:
+    """Raise `Forbidden`, naming the scopes that would do, if ``principal`` holds none."""
+    method = request.method or ""
+    needed = required_scopes(view, method)
+    if principal.holds_any(needed):
+        return
+    route = request.resolver_match.route if request.resolver_match else "unmatched"
+    metrics.scope_denials.labels(route, method).inc()
+    raise Forbidden(f"Require one of: {','.join(needed)}", code="missing_scope")
 
 
 def required_scopes(view: Any, method: str) -> tuple[str, ...]:

@@ -51,7 +51,9 @@ _event = st.fixed_dictionaries(
     optional={
         "resourceId": _text.map(lambda text: json.dumps(text, ensure_ascii=False)),
         "meta": _json.map(lambda value: json.dumps(value, ensure_ascii=False))
-        | st.sampled_from(['{"a":1,"a":2}', '{"a":1.50}', '{"a":1e999}', "null", '{"a":1e-7}']),
+        | st.sampled_from(
+            ['{"a":1,"a":2}', '{"a":1,"a" :2}', '{"a":1.50}', '{"a":1e999}', "null", '{"a":1e-7}']
+        ),
         "idempotencyKey": _text.map(lambda text: json.dumps(text, ensure_ascii=False)),
         "source": st.sampled_from(['"sdk"', '"etl"', '"nowhere"', "null"]),
         "extra": st.just("1"),
