@@ -15,7 +15,7 @@ from ledger.services.ingest import Outcome, Result, ingest
 from stripemeter.lib import clock, requestid, strictjson, text, tracing
 from stripemeter.lib.drf import read_body, require_json
 from stripemeter.lib.errors import Forbidden, InvalidRequest, invalid
-from stripemeter.tenancy.api_base import DirectPostView, TenantView, tenant_mismatch
+from stripemeter.tenancy.api_base import DirectPostView, tenant_mismatch
 
 
 class _Answer(msgspec.Struct, omit_defaults=True):
