@@ -27,6 +27,8 @@ from stripemeter.runtime.supervisor import (
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 120
+#: Two people, since what one asks for another has to approve.
+_SIGN_IN = "sign in at /admin/ as owner@demo.example or maintainer@demo.example; password: {}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -133,6 +135,7 @@ def _supervise(
         _announce(supervisor, f"http://127.0.0.1:{port}")
         if demo:
             _load_demo_data(supervisor, parts, environ)
+            supervisor.say(_SIGN_IN.format(parts.secrets["DEMO_PASSWORD"]))
 
     supervisor = Supervisor(ROOT, children, after_start=after_start)
     watch = [sys.executable, "-m", "stripemeter.runtime", "watch"]
@@ -180,6 +183,7 @@ def _load_demo_data(supervisor: Supervisor, parts: Parts, environ: dict[str, str
     if marker.exists() or not any(ROOT.glob("**/management/commands/demo_data.py")):
         return
     command = [sys.executable, "manage.py", "demo_data", "--skip-checks"]
+    environ = {**environ, "STRIPEMETER_DEMO_PASSWORD": parts.secrets["DEMO_PASSWORD"]}
     code = stream(command, lambda line: supervisor.say(line, name="demo"), cwd=ROOT, env=environ)
     if code == 0:
         marker.touch()

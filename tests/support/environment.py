@@ -102,6 +102,7 @@ def prepare() -> TestRun:
 
 def _set_environment(run: TestRun, redis_url: str) -> None:
     """Replace whatever the developer's shell says: a test never meets a real account."""
+    (run.folder / "static").mkdir(exist_ok=True)
     # Only the first process sees the developer's key: workers inherit the one set below.
     real_key = os.environ.get("STRIPE_TEST_SECRET_KEY", "") if run.is_controller else ""
     for name in list(os.environ):
@@ -124,6 +125,7 @@ def _set_environment(run: TestRun, redis_url: str) -> None:
         "STRIPE_TEST_SECRET_KEY": "sk_test_for_tests_only",
         "STRIPE_WEBHOOK_SECRET": "whsec_" + "t" * 32,
         "LOG_LEVEL": "WARNING",
+        "STRIPEMETER_STATIC_ROOT": str(run.folder / "static"),
         **{name: f"for-tests-only-{name.lower()}-{'t' * 24}" for name in GENERATED_SECRETS},
     }
     if real_key:

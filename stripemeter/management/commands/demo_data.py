@@ -1,5 +1,6 @@
 """``manage.py demo_data``: fills a running demo through its public API."""
 
+import os
 from argparse import ArgumentParser
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from billing.services.prices import refresh_prices
 from stripemeter.demo.catalog import TENANTS, DemoTenant
 from stripemeter.demo.load import Api, DemoProblem, Loader
+from stripemeter.demo.operators import make_operators
 from stripemeter.demo.stripe_side import StripeSide
 from stripemeter.lib import clock
 from stripemeter.tenancy import services
@@ -34,6 +36,9 @@ class Command(BaseCommand):
                 self._load(tenant, options["url"])
         except DemoProblem as error:
             raise CommandError(str(error)) from error
+        password = os.environ.get("STRIPEMETER_DEMO_PASSWORD")
+        if password:
+            make_operators(password, now=clock.now())
         refresh_prices(now=clock.now())
         call_command("push", stdout=self.stdout)
         call_command("reconcile", stdout=self.stdout)
