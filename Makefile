@@ -6,7 +6,7 @@ UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes
   --no-emit-index-url --no-header --quiet pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants audit sbom
+.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants audit sbom docs-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ sbom: venv ## list what the server is made of: build/sbom.cdx.json (CycloneDX)
 
 badinputs: venv ## send every bad request of the catalogue (../shared) to a live server
 	$(PYTHON) -m pytest tests/badinputs -n 0 -rs -p no:randomly
+
+docs-test: venv ## run the documentation's runnable blocks, links and tables against the code
+	$(PYTHON) -m pytest tests/docs tests/tidy/test_docs.py -n 0 -p no:randomly $(PYTEST_ARGS)
 
 bench: venv ## measure ingest, freshness and reads on this machine
 	$(PYTHON) -m bench $(BENCH_ARGS)
