@@ -8,7 +8,9 @@ from celery import shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from billing.services import inbox, prices, running, settling, simulations
+from billing.services import gate, inbox, prices, running, settling, simulations
+from billing.stripe.client import KeyMissing, KeyOfWrongMode
+from billing.stripe.errors import StripeRefused, StripeUnavailable
 from stripemeter.lib import clock
 from stripemeter.lib.logs import get_logger
 
@@ -26,8 +28,13 @@ def push() -> dict[str, int]:
 
 @shared_task(name="billing.settle_pushes", soft_time_limit=290, time_limit=300)
 def settle_pushes() -> int:
-    """Look unknown outcomes up in Stripe's summaries."""
-    return settling.settle_unknown(now=clock.now())
+    """Look unknown outcomes up in Stripe's summaries; read back what a restore forgot."""
+    now = clock.now()
+    try:
+        gate.rederive(now=now)
+    except (StripeUnavailable, StripeRefused, KeyMissing, KeyOfWrongMode) as error:
+        log.warning("push.rederive_failed", error=str(error))
+    return settling.settle_unknown(now=now)
 
 
 @shared_task(name="billing.process_webhooks", soft_time_limit=110, time_limit=120)

@@ -274,6 +274,8 @@ STRIPE_READS_PER_MONTH = env_int("STRIPE_READS_PER_MONTH", 10_000 if _real_strip
 STRIPE_READ_THREADS = env_int("STRIPE_READ_THREADS", 8, low=1, high=64)
 #: Calls under way at once in one worker process.
 STRIPE_PUSH_THREADS = env_int("STRIPE_PUSH_THREADS", 16, low=1, high=64)
+#: Where the high-water marks of pushing are kept beside Redis, out of reach of a restore.
+PUSH_ANCHOR_DIR = env_str("PUSH_ANCHOR_DIR", str(RUNTIME_DIR / "push-anchors"))
 STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")
 STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY
 STRIPE_LIVE_MODE = bool(STRIPE_SECRET_KEY)

@@ -1,7 +1,9 @@
 """Stripe accounts as this service sees them, and whom our customers are there."""
 
 from typing import ClassVar
+from uuid import uuid4
 
+from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -44,6 +46,19 @@ class StripeAccount(models.Model):
     rate_per_second = models.PositiveIntegerField(null=True, blank=True)
     #: How far the poll for events that no webhook brought has read.
     events_polled_to = models.DateTimeField(null=True, blank=True)
+    #: Names this row's high-water mark outside the database (`billing.services.anchors`).
+    anchor = models.UUIDField(default=uuid4, db_default=RandomUUID(), editable=False)
+    #: Grows with every claim, before its first call: a mark above it means a restored backup.
+    epoch = models.BigIntegerField(default=0, db_default=0)
+    #: The database server and database that the row was last used in.
+    born_in = models.CharField(max_length=100, blank=True, db_default="")
+    #: Set when the database turned out to be a restored one: nothing is sent.
+    gate_closed_at = models.DateTimeField(null=True, blank=True)
+    gate_reason = models.CharField(max_length=500, blank=True, db_default="")
+    #: When the gate was last closed, and how often: cursors of an older generation are read
+    #: back from Stripe before they are planned.
+    restored_at = models.DateTimeField(null=True, blank=True)
+    generation = models.BigIntegerField(default=0, db_default=0)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

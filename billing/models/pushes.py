@@ -36,6 +36,10 @@ class PushCursor(models.Model):
     #: Asynchronous rejections so far, and when planning may try again after one.
     rejections = models.PositiveSmallIntegerField(default=0)
     not_before = models.DateTimeField(null=True)
+    #: The account's generation when Stripe was last read for it (`billing.services.gate`).
+    generation = models.BigIntegerField(default=0, db_default=0)
+    #: When operators were told that the period's grace is half over and units are unpushed.
+    grace_alerted_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [

@@ -65,8 +65,10 @@ def rate_of(account: StripeAccount) -> int:
 
 
 def may_send(account: StripeAccount, *, now: datetime) -> bool:
-    """Whether the account is neither halted nor behind an open breaker."""
-    return account.halted_at is None and (account.open_until is None or account.open_until <= now)
+    """Whether the account is neither halted, nor behind a closed gate, nor an open breaker."""
+    if account.halted_at is not None or account.gate_closed_at is not None:
+        return False
+    return account.open_until is None or account.open_until <= now
 
 
 def take_tokens(account: StripeAccount, *, wanted: int, now: datetime) -> int:
@@ -83,7 +85,8 @@ def take_tokens(account: StripeAccount, *, wanted: int, now: datetime) -> int:
     # A bucket filled in advance (tokens_at ahead of now) stays empty until then.
     account.tokens = tokens - granted
     account.tokens_at = max(now, account.tokens_at) if account.tokens_at else now
-    account.save(update_fields=["tokens", "tokens_at"])
+    account.epoch += granted > 0
+    account.save(update_fields=["tokens", "tokens_at", "epoch"])
     return granted
 
 

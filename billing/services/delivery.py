@@ -90,6 +90,8 @@ class Claim:
 
     pushes: list[Claimed]
     waiting: bool = False
+    #: The account's epoch with this claim: its mark is raised to it before the first call.
+    epoch: int = 0
 
 
 @transaction.atomic
@@ -124,7 +126,7 @@ def claim(*, account_id: int, wanted: int, now: datetime) -> Claim:
             {"now": now, "lease": now + LEASE, "tenants": list(tenants), "ids": list(ids)},
         )
         taken = [Claimed(*row) for row in cursor.fetchall()]
-    return Claim(taken, waiting=granted < len(due))
+    return Claim(taken, waiting=granted < len(due), epoch=account.epoch)
 
 
 # --- outcomes ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ SELECT m.tenant_id, m.id, c.customer_ref, c.period_start, s.mode, c.period_end, 
             THEN CASE s.mode WHEN 'live' THEN m.subscription_item_id
                              ELSE m.shadow_subscription_item_id END
             ELSE coalesce(m.stripe_meter_event_name, t.name) END,
-       coalesce(l.stripe_customer_id, c.customer_ref)
+       coalesce(l.stripe_customer_id, c.customer_ref), a.generation
 FROM billing_pricemapping m
 JOIN ledger_metric t ON t.id = m.metric_id
 CROSS JOIN (VALUES ('live'), ('test')) AS s(mode)
@@ -30,6 +30,9 @@ WHERE m.active AND (s.mode = 'live' OR m.shadow)
   AND c.period_end > %(horizon)s AND c.period_start <= %(now)s + interval '1 hour'
   AND (k.seen_revision IS NULL OR k.seen_revision < c.revision)
   AND k.held_at IS NULL AND (k.not_before IS NULL OR k.not_before <= %(now)s)
+  -- After a restored backup Stripe is read for a cursor before it is planned.
+  AND CASE WHEN k.mode IS NOT NULL THEN k.generation = a.generation
+      ELSE a.restored_at IS NULL OR c.period_start >= a.restored_at END
   AND (l.id IS NOT NULL OR c.customer_ref ~ '^cus_[A-Za-z0-9]{1,64}$')
   -- Days can be cut by a segment; a level belongs to the mapping at its period's start.
   AND CASE WHEN m.aggregation IN ('sum', 'count') AND m.push_semantics <> 'level'
@@ -59,7 +62,7 @@ SELECT m.tenant_id, m.id, k.customer_ref, k.period_start, k.mode, k.period_end, 
             THEN CASE k.mode WHEN 'live' THEN m.subscription_item_id
                              ELSE m.shadow_subscription_item_id END
             ELSE coalesce(m.stripe_meter_event_name, t.name) END,
-       coalesce(l.stripe_customer_id, k.customer_ref)
+       coalesce(l.stripe_customer_id, k.customer_ref), a.generation
 FROM billing_pushcursor k
 JOIN billing_pricemapping m ON m.id = k.mapping_id
 JOIN ledger_metric t ON t.id = m.metric_id
@@ -69,7 +72,7 @@ LEFT JOIN billing_customerlink l ON l.tenant_id = k.tenant_id
      AND l.customer_ref = k.customer_ref AND l.mode = k.mode
 WHERE m.active AND (k.mode = 'live' OR m.shadow) AND a.id = ANY(%(accounts)s)
   AND (%(tenant)s::bigint IS NULL OR k.tenant_id = %(tenant)s)
-  AND k.period_end > %(horizon)s AND k.held_at IS NULL
+  AND k.period_end > %(horizon)s AND k.held_at IS NULL AND k.generation = a.generation
   AND (l.id IS NOT NULL OR k.customer_ref ~ '^cus_[A-Za-z0-9]{1,64}$')
   AND NOT EXISTS (SELECT FROM counters_counter c
       WHERE c.tenant_id = k.tenant_id AND c.metric_id = m.metric_id
@@ -85,10 +88,10 @@ ORDER BY m.id, k.customer_ref, k.period_start, k.mode LIMIT %(limit)s
 """
 
 MAKE_CURSORS: LiteralString = f"""
-INSERT INTO billing_pushcursor ({_KEYS}, period_end, seen_revision, next_sequence,
+INSERT INTO billing_pushcursor ({_KEYS}, period_end, generation, seen_revision, next_sequence,
                                 held_reason, rejections)
-SELECT u.*, -1, 1, '', 0 FROM unnest({_ARRAYS}, %s::timestamptz[])
-    AS u({_KEYS}, period_end)
+SELECT u.*, -1, 1, '', 0 FROM unnest({_ARRAYS}, %s::timestamptz[], %s::bigint[])
+    AS u({_KEYS}, period_end, generation)
 ON CONFLICT DO NOTHING
 """
 

@@ -57,6 +57,8 @@ class Candidate:
     account_id: int
     target: str
     stripe_customer_id: str
+    #: Of the account: how often it was found restored.
+    generation: int
 
     @property
     def key(self) -> Key:
@@ -306,9 +308,8 @@ def _slices(candidate: Candidate, rows: list[tuple[Any, ...]]) -> list[tuple[Any
 def _lock_and_read(candidates: list[Candidate]) -> dict[Key, Known]:
     """Lock the candidates' cursors (made if missing) and read what planning needs."""
     keys = _columns(each.key for each in candidates)
+    make_cursors(candidates)
     with connection.cursor() as cursor:
-        ends = [each.period_end for each in candidates]
-        cursor.execute(plan_sql.MAKE_CURSORS, [*keys, ends])
         cursor.execute(plan_sql.LOCK_CURSORS, keys)
         known = {row[:5]: Known(next_sequence=row[5]) for row in cursor.fetchall()}
         chosen = [each for each in candidates if each.key in known]
@@ -326,6 +327,25 @@ def _lock_and_read(candidates: list[Candidate]) -> dict[Key, Known]:
         for key in cursor.fetchall():
             known[_key(list(key))].open_decrease = True
     return known
+
+
+def make_cursors(candidates: list[Candidate]) -> None:
+    """Make the rows of cursors that are new, inside the caller's transaction."""
+    keys = _columns((*each.key, each.period_end, each.generation) for each in candidates)
+    with connection.cursor() as cursor:
+        cursor.execute(plan_sql.MAKE_CURSORS, keys)
+
+
+def known_of(candidate: Candidate) -> Known:
+    """What is known of one cursor, locked by the caller's transaction; empty while held."""
+    return _lock_and_read([candidate]).get(candidate.key) or Known()
+
+
+def total_of(candidate: Candidate, known: Known) -> Decimal:
+    """What the counter justifies within the mapping's segment, in units of the metric."""
+    if not formulas.is_additive(candidate.aggregation) or candidate.semantics == "level":
+        return known.level
+    return exact_sum(list(_within(known.days, candidate.bounds).values()))
 
 
 def _read_counters(cursor: Any, chosen: list[Candidate], known: dict[Key, Known]) -> None:

@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection, transaction
 
 from billing import metrics
 from billing.models import Mode, PriceMapping, StripeAccount
-from billing.services import accounts, delivery, planning
+from billing.services import accounts, anchors, delivery, gate, planning
 from billing.services.delivery import Claimed, Tried
 from billing.stripe.answers import Answer, Outcome
 from billing.stripe.client import KeyMissing, KeyOfWrongMode, secret_key
@@ -35,6 +36,8 @@ LEASE_REST_MIN = timedelta(seconds=20)
 #: What one run may leave for the next: merged remainders, increases behind decreases.
 PASSES_MAX = 50
 PAUSE_SECONDS = 0.05
+#: Advisory lock class of planning runs.
+_PLAN_LOCK = 0x504C414E
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ def run_pushes(
     report = Report()
     deadline = time.monotonic() + seconds
     accounts.ensure_accounts()
+    gate.check(now=clock())
     delivery.give_up(now=clock())
     threads = settings.STRIPE_PUSH_THREADS
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="push") as pool:
@@ -77,6 +81,7 @@ def plan_now(*, tenant_id: int, now: datetime) -> tuple[int, dict[str, str]]:
     """Write the tenant's due intents, one page of them; (pushes, modes left out and why)."""
     report = Report()
     accounts.ensure_accounts()
+    gate.check(now=now)
     ready = sendable_accounts(report, now=now)
     page = planning.plan_page(now=now, account_ids=[each.pk for each in ready], tenant_id=tenant_id)
     metrics.pushes_planned.inc(page.pushes)
@@ -96,9 +101,12 @@ def _pass(
     after: planning.Position | None = None
     while time.monotonic() < deadline:
         ready = sendable_accounts(report, now=clock())
-        page = planning.plan_page(
-            now=clock(), account_ids=[each.pk for each in ready], after=after, tenant_id=tenant_id
-        )
+        page = _plan_alone(ready, clock(), after, tenant_id)
+        if page is None:
+            if not (sent := _send_due(pool, report, ready, clock, deadline)):
+                time.sleep(PAUSE_SECONDS)
+            calls += sent
+            continue
         report.planned += page.pushes
         report.held += page.held
         metrics.pushes_planned.inc(page.pushes)
@@ -109,6 +117,28 @@ def _pass(
             break
     done = report.planned - planned_before + calls
     return done > 0 and time.monotonic() < deadline
+
+
+def _plan_alone(
+    ready: list[StripeAccount],
+    now: datetime,
+    after: planning.Position | None,
+    tenant_id: int | None,
+) -> planning.Planned | None:
+    """Plan one page, unless another run is planning just now (None): then send meanwhile.
+
+    Only spares work: two planners on one page would wait for each other's cursors and
+    then find them planned. What keeps them apart is the lock on the cursors.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s, 0)", [_PLAN_LOCK])
+            row = cursor.fetchone()
+        if row is None or not row[0]:
+            return None
+        return planning.plan_page(
+            now=now, account_ids=[each.pk for each in ready], after=after, tenant_id=tenant_id
+        )
 
 
 def sendable_accounts(report: Report, *, now: datetime) -> list[StripeAccount]:
@@ -148,6 +178,7 @@ def _send_due(
             wanted = settings.STRIPE_PUSH_THREADS * CALLS_PER_THREAD
             claim = delivery.claim(account_id=account.pk, wanted=wanted, now=clock())
             if claim.pushes:
+                anchors.raise_to(account.anchor, claim.epoch)
                 calls += _send(pool, report, account, claim.pushes, clock)
             elif claim.waiting:
                 waiting = True
@@ -175,10 +206,21 @@ def _send(
     with tracing.span("billing.push", origins=tenants, calls=len(pushes), mode=account.mode):
         tries = list(pool.map(tracing.carried(call), pushes))
     delivery.record(account_id=account.pk, tries=tries, now=clock())
+    known = [each.push.identifier for each in tries if _known_before(each)]
+    if known:
+        reason = f"Stripe knows identifiers that are new here, such as {known[0]}"
+        gate.close(account_id=account.pk, reason=reason, now=clock())
     for each in tries:
         report.count(str(each.answer.outcome) if each.answer else "not_sent")
     _observe(tries)
     return len(tries)
+
+
+def _known_before(tried: Tried) -> bool:
+    """Whether Stripe knew an identifier at its first try: it was minted in a lost life."""
+    known = {Outcome.DUPLICATE, Outcome.MISMATCH}
+    first = not tried.push.indeterminate
+    return first and tried.answer is not None and tried.answer.outcome in known
 
 
 def _call(

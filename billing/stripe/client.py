@@ -4,17 +4,15 @@ Egress goes to the configured base addresses and nowhere else: proxies of the
 environment are not read and redirects are not followed.
 """
 
+import os
 import threading
 from functools import lru_cache
 from typing import Any
 
-import requests
 import stripe
 from django.conf import settings
 
-CONNECT_SECONDS = 3
-READ_SECONDS = 10
-POOL_CONNECTIONS = 64
+from billing.stripe.transport import PooledClient
 
 stripe.enable_telemetry = False
 
@@ -90,22 +88,23 @@ def _build(key: str, api: str, meter_events: str, version: str) -> stripe.Stripe
         base_addresses={"api": api, "meter_events": meter_events},
         stripe_version=version,
         max_network_retries=0,
-        http_client=stripe.RequestsClient(
-            timeout=(CONNECT_SECONDS, READ_SECONDS), session=_session()
-        ),
+        http_client=_shared_transport(),
     )
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.max_redirects = 0
-    adapter = requests.adapters.HTTPAdapter(
-        pool_connections=4, pool_maxsize=POOL_CONNECTIONS, max_retries=0
-    )
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+@lru_cache(maxsize=1)
+def _shared_transport() -> PooledClient:
+    """One pool of connections for all clients of the process; keys travel in headers."""
+    return PooledClient()
+
+
+def _forget() -> None:
+    """A forked child must not share its parent's connections."""
+    _shared_transport.cache_clear()
+    _client.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def options_for(account: str, *, idempotency_key: str | None = None) -> Any:

@@ -45,6 +45,8 @@ class Command(BaseCommand):
         for account in selectors.accounts():
             if account.halted_at is not None:
                 console.print(f"halted {account}: {account.halted_reason}", style="red")
+            if account.gate_closed_at is not None:
+                console.print(f"gate closed {account}: {account.gate_reason}", style="red")
         for each in [tenant] if tenant else Tenant.objects.order_by("key"):
             self._table(console, each)
 
