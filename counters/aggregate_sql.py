@@ -171,11 +171,12 @@ encode(substring(sha256(convert_to(
          ELSE s.meta ->> substring(m.unique_field from 6) END, 'UTF8')) for 16), 'hex')::uuid
 """
 
-#: Members not seen before in the period, for metrics that count uniques.
+#: Members not seen before in the period, for metrics that count uniques. Runs after `TOTALS` over
+#: the same source, so the counters are there.
 UNIQUE: LiteralString = (
     """
 WITH source AS ({source}), members AS (
-    SELECT DISTINCT s.tenant_id, s.metric_id, s.customer_ref, s.period_start, s.period_end,
+    SELECT DISTINCT s.tenant_id, s.metric_id, s.customer_ref, s.period_start,
            """
     + MEMBER
     + """ AS member
@@ -188,13 +189,10 @@ WITH source AS ({source}), members AS (
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, metric_id, customer_ref, period_start
 )
-INSERT INTO counters_counter AS c
-    (tenant_id, metric_id, customer_ref, period_start, period_end, sum, event_count,
-     unique_count, adjusted, revision)
-SELECT f.tenant_id, f.metric_id, f.customer_ref, f.period_start,
-       f.period_start + interval '1 day', 0, 0, count(*), 0, 1
-FROM fresh f GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-ON CONFLICT (tenant_id, metric_id, customer_ref, period_start) DO UPDATE SET
-    unique_count = c.unique_count + excluded.unique_count
+UPDATE counters_counter c SET unique_count = c.unique_count + f.members
+FROM (SELECT tenant_id, metric_id, customer_ref, period_start, count(*) AS members
+      FROM fresh GROUP BY 1, 2, 3, 4) f
+WHERE c.tenant_id = f.tenant_id AND c.metric_id = f.metric_id
+  AND c.customer_ref = f.customer_ref AND c.period_start = f.period_start
 """
 )

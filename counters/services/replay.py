@@ -3,9 +3,11 @@
 A counter is recomputed whole: the periods that touch ``[since, until)`` are compared with the
 ledger, and those that differ are rebuilt. So an apply after an apply finds nothing, and a dry run,
 which only compares, predicts it exactly. Live ingest goes on: candidates are found without a
-lock, then compared again and rebuilt under the fold lock, some hundred at a time.
+lock; under the fold lock, some hundred at a time, those that nobody touched meanwhile are written
+from what was read (`snapshot`), the others compared again and rebuilt.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +21,9 @@ from counters import locks
 from counters.calendars import LONGEST_PERIOD
 from counters.models import BillingCalendar, BillingPeriod, Counter
 from counters.selectors.periods import calendar_of, has_calendars
+from counters.services.fold import special_metrics
 from counters.services.recompute import Difference, Scope, differences, rebuild
+from counters.services.snapshot import kept, key_of, write_unmoved
 from ledger.models import Metric, Operation
 from ledger.services import operations
 from stripemeter.lib.decimals import plain
@@ -35,14 +39,22 @@ SYNC_EVENTS_MAX = 1_000_000
 REBUILD_COUNTERS = 200
 CHANGES_SHOWN_MAX = 100
 CUSTOMERS_SHOWN_MAX = 1_000
-_FOUND: LiteralString = """
-SELECT e.metric_id, count(*), count(l.key)
-FROM ledger_event e LEFT JOIN counters_lateevent l ON l.tenant_id = e.tenant_id AND l.key = e.key
-WHERE e.tenant_id = %(tenant)s AND e.metric_id = ANY(%(metrics)s)
-  AND (%(customers)s::text[] IS NULL OR e.customer_ref = ANY(%(customers)s))
-  AND e.ts >= %(since)s AND e.ts < %(until)s
-GROUP BY 1
+_WINDOW: LiteralString = """
+e.tenant_id = %(tenant)s AND e.metric_id = ANY(%(metrics)s)
+AND (%(customers)s::text[] IS NULL OR e.customer_ref = ANY(%(customers)s))
+AND e.ts >= %(since)s AND e.ts < %(until)s
 """
+_FOUND: LiteralString = (
+    "SELECT e.metric_id, count(*) FROM ledger_event e WHERE " + _WINDOW + " GROUP BY 1"
+)
+_LATE: LiteralString = (
+    """
+SELECT e.metric_id, count(*) FROM counters_lateevent l
+JOIN ledger_event e ON e.tenant_id = l.tenant_id AND e.key = l.key
+WHERE l.tenant_id = %(tenant)s AND """
+    + _WINDOW
+    + " GROUP BY 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +150,29 @@ def _first_start(window: Window) -> datetime:
     return min(starts)
 
 
-def _scopes(window: Window, metric_ids: Sequence[int]) -> list[Scope]:
-    """The window's counters, cut by the month in which their periods begin; ascending."""
-    scopes: list[Scope] = []
+def _scope(window: Window, metric_ids: Sequence[int]) -> Scope | None:
+    """The window's counters; None if it is empty."""
     start = _first_start(window)
-    # Months without a counter and without an event cost a scan each: begin where there are any.
-    oldest = _oldest(window.tenant_id, metric_ids)
-    if oldest is None or window.since == window.until:
+    if window.since == window.until or start >= window.until:
+        return None
+    return Scope(
+        window.tenant_id, tuple(metric_ids), start, window.until, customers=window.customers
+    )
+
+
+def _steps(window: Window, metric_ids: Sequence[int]) -> list[Scope]:
+    """The window's counters, cut by the month in which their periods begin; ascending."""
+    whole, oldest = _scope(window, metric_ids), _oldest(window.tenant_id, metric_ids)
+    if whole is None or oldest is None:
         return []
-    start = max(start, utc_month(oldest - LONGEST_PERIOD).start)
+    # Months without a counter and without an event cost a scan each: begin where there are any.
+    start = max(whole.start, utc_month(oldest - LONGEST_PERIOD).start)
     if not has_calendars(window.tenant_id):
         start = max(start, utc_month(oldest).start)
-    while start < window.until:
-        end = min(utc_month(start).end, window.until)
-        scopes.append(
-            Scope(window.tenant_id, tuple(metric_ids), start, end, customers=window.customers)
-        )
+    scopes: list[Scope] = []
+    while start < whole.end:
+        end = min(utc_month(start).end, whole.end)
+        scopes.append(dataclasses.replace(whole, start=start, end=end))
         start = end
     return scopes
 
@@ -175,8 +194,7 @@ def _oldest(tenant_id: int, metric_ids: Sequence[int]) -> datetime | None:
     return oldest
 
 
-def _differing(scope: Scope, window: Window) -> list[Difference]:
-    found = differences(scope, limit=None)
+def _in_window(found: list[Difference], window: Window) -> list[Difference]:
     return [row for row in found if row.period_end > window.since]
 
 
@@ -185,20 +203,20 @@ def _start_report(window: Window, metrics: dict[int, Metric], *, applied: bool) 
     report.changes = {name: MetricChanges() for name in window.metrics}
     for metric in metrics.values():
         report.changes.setdefault(metric.name, MetricChanges())
+    parameters: dict[str, Any] = {
+        "tenant": window.tenant_id,
+        "metrics": list(metrics),
+        "customers": None if window.customers is None else list(window.customers),
+        "since": window.since,
+        "until": window.until,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            _FOUND,
-            {
-                "tenant": window.tenant_id,
-                "metrics": list(metrics),
-                "customers": None if window.customers is None else list(window.customers),
-                "since": window.since,
-                "until": window.until,
-            },
-        )
-        for metric_id, events, late in cursor.fetchall():
-            changes = report.changes[metrics[metric_id].name]
-            changes.events_found, changes.late_events = events, late
+        cursor.execute(_FOUND, parameters)
+        for metric_id, events in cursor.fetchall():
+            report.changes[metrics[metric_id].name].events_found = events
+        cursor.execute(_LATE, parameters)
+        for metric_id, late in cursor.fetchall():
+            report.changes[metrics[metric_id].name].late_events = late
     return report
 
 
@@ -206,8 +224,9 @@ def preview(window: Window) -> Report:
     """What an apply would change now. Writes nothing."""
     metrics = _metrics(window)
     report = _start_report(window, metrics, applied=False)
-    for scope in _scopes(window, list(metrics)):
-        report.add(_differing(scope, window), metrics)
+    scope = _scope(window, list(metrics))
+    if scope is not None:
+        report.add(_in_window(differences(scope, limit=None), window), metrics)
     return report
 
 
@@ -221,9 +240,9 @@ def apply_replay(window: Window, *, actor: str, now: datetime) -> Report:
         if not ours or _operation_running(window.tenant_id):
             raise Conflict("Another replay of this tenant is running.", code="replay_running")
         report = _start_report(window, metrics, applied=True)
-        for scope in _scopes(window, list(metrics)):
-            for changed in _apply_scope(scope, window):
-                report.add(changed, metrics)
+        scope = _scope(window, list(metrics))
+        for changed in () if scope is None else _apply_scope(scope, window):
+            report.add(changed, metrics)
         _record(window, report, actor=actor, now=now)
     return report
 
@@ -235,20 +254,31 @@ def _operation_running(tenant_id: int) -> bool:
 
 
 def _apply_scope(scope: Scope, window: Window) -> Iterator[list[Difference]]:
-    candidates = _differing(scope, window)
-    for at in range(0, len(candidates), REBUILD_COUNTERS):
-        part = candidates[at : at + REBUILD_COUNTERS]
-        with transaction.atomic():
-            locks.fold_lock(scope.tenant_id)
-            # Meanwhile a fold or another hand may have changed them: look again under the lock.
-            found = _again(scope, part)
-            rebuild(scope.tenant_id, found)
-            point("replay.rebuilt")
-        yield found
+    with kept(scope) as found:
+        candidates = _in_window(found, window)
+        for at in range(0, len(candidates), REBUILD_COUNTERS):
+            with transaction.atomic():
+                locks.fold_lock(scope.tenant_id)
+                changed = _set_right(scope, candidates[at : at + REBUILD_COUNTERS])
+                point("replay.rebuilt")
+            yield changed
+
+
+def _set_right(scope: Scope, part: list[Difference]) -> list[Difference]:
+    """Overwrite ``part`` under the fold lock; what was found to differ, frozen ones too."""
+    special = special_metrics([scope.tenant_id])
+    not_in_days = {*special["last_metrics"], *special["unique_metrics"]}
+    plain = [row for row in part if not row.frozen and row.metric_id not in not_in_days]
+    written = write_unmoved(scope.tenant_id, plain) if plain else set()
+    # A fold or another hand may have changed the others meanwhile: look again.
+    rest = [row for row in part if key_of(row) not in written]
+    found = _again(scope, rest) if rest else []
+    rebuild(scope.tenant_id, found)
+    return sorted([row for row in part if key_of(row) in written] + found, key=key_of)
 
 
 def _again(scope: Scope, part: list[Difference]) -> list[Difference]:
-    keys = {(row.metric_id, row.customer_ref, row.period_start) for row in part}
+    keys = {key_of(row) for row in part}
     narrow = Scope(
         scope.tenant_id,
         tuple({row.metric_id for row in part}),
@@ -256,11 +286,7 @@ def _again(scope: Scope, part: list[Difference]) -> list[Difference]:
         max(row.period_start for row in part) + timedelta(microseconds=1),
         customers=tuple({row.customer_ref for row in part}),
     )
-    return [
-        row
-        for row in differences(narrow, limit=None)
-        if (row.metric_id, row.customer_ref, row.period_start) in keys
-    ]
+    return [row for row in differences(narrow, limit=None) if key_of(row) in keys]
 
 
 @transaction.atomic
@@ -310,7 +336,7 @@ def start_operation(window: Window, *, applied: bool, actor: str, now: datetime)
         },
         actor=actor,
         now=now,
-        steps_total=len(_scopes(window, list(_metrics(window)))),
+        steps_total=len(_steps(window, list(_metrics(window)))),
     )
 
 
@@ -325,7 +351,7 @@ def run_operation(operation: Operation, *, clock: Callable[[], datetime]) -> Non
         None if request["customers"] is None else tuple(request["customers"]),
     )
     metrics = _metrics(window)
-    scopes = _scopes(window, list(metrics))
+    scopes = _steps(window, list(metrics))
     applied = request["mode"] == "apply"
 
     def do_step(held: Operation) -> bool:
@@ -347,7 +373,7 @@ def run_operation(operation: Operation, *, clock: Callable[[], datetime]) -> Non
 
 def _step(scope: Scope, window: Window, report: Report, metrics: dict[int, Metric]) -> None:
     if not report.applied:
-        report.add(_differing(scope, window), metrics)
+        report.add(_in_window(differences(scope, limit=None), window), metrics)
         return
     for changed in _apply_scope(scope, window):
         report.add(changed, metrics)

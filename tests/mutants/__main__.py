@@ -130,7 +130,7 @@ MUTANTS = [
         "M21",
         "a replay adds to what is there, so a second one counts again",
         "counters/services/recompute.py",
-        "    _clear(_KEYS, parameters)\n",
+        "    _clear(KEYS, parameters)\n",
         "",
         ("tests/counters/test_replay.py",),
     ),

@@ -186,9 +186,9 @@ class Oracle:
             entry.start = self.period(entry.customer, max(midnight, entry.start))[0]
 
     def freeze(self, customer: str, instant: datetime) -> None:
-        """Close the customer's period for good, with everything stored so far."""
-        self.fold()
+        """Close the customer's period for good, with everything stored so far; once."""
         if not self.frozen(customer, instant):
+            self.fold()
             start, end = self.period(customer, instant)
             self.fixed.setdefault(customer, []).append(Span(start, end, "frozen"))
 

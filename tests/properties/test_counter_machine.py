@@ -6,6 +6,7 @@ failing history is printed as a program and can be replayed by its seed.
 
 import os
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -68,20 +69,32 @@ events = st.lists(
 )
 
 
-class CounterMachine(RuleBasedStateMachine):
-    """One tenant under test beside another that must not move."""
+class World:
+    """What every history starts from; made once, since each history is rolled back to it."""
 
     def __init__(self) -> None:
-        super().__init__()
         forget_cached_metrics()
-        self._rollback = transaction.atomic()
-        self._rollback.__enter__()
         self.tenant, self.other = make_tenant("acme"), make_tenant("globex")
         for tenant in (self.tenant, self.other):
             for name in METRICS:
                 make_metric(tenant, name, aggregation=name.split("_")[0])
+        self.names = {m.pk: m.name for m in Metric.objects.filter(tenant=self.tenant)}
         store(self.other, make_event(7, metric="sum_a", ts=START), now=START)
         fold(START)
+
+
+class CounterMachine(RuleBasedStateMachine):
+    """One tenant under test beside another that must not move."""
+
+    world: World
+    played = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).played += 1
+        self._rollback = transaction.atomic()
+        self._rollback.__enter__()
+        self.tenant, self.other = copy(self.world.tenant), self.world.other
         self.now = START
         self.oracle = Oracle()
         self.sent: list[list[Fact]] = []
@@ -95,7 +108,6 @@ class CounterMachine(RuleBasedStateMachine):
         finally:
             transaction.set_rollback(True)
             self._rollback.__exit__(None, None, None)
-            forget_cached_metrics()
 
     def _facts(self, drawn: list[tuple[Any, ...]]) -> list[Fact]:
         facts = []
@@ -255,10 +267,8 @@ class CounterMachine(RuleBasedStateMachine):
         self.oracle.freeze(customer, instant)
 
     def _scope(self) -> Scope:
-        ids = tuple(Metric.objects.filter(tenant=self.tenant).values_list("pk", flat=True))
-        return Scope(
-            self.tenant.pk, ids, START - timedelta(days=2_000), self.now + timedelta(days=2_000)
-        )
+        far = timedelta(days=2_000)
+        return Scope(self.tenant.pk, tuple(self.world.names), START - far, self.now + far)
 
     @rule(damage=st.sampled_from([{"sum": 1}, {"adjusted": 3}, {"max": 1_000, "last": 5}, None]))
     def replay(self, damage: dict[str, int] | None) -> None:
@@ -268,8 +278,7 @@ class CounterMachine(RuleBasedStateMachine):
             if not self.oracle.frozen(row.customer_ref, row.period_start)
         ]
         if damage:
-            for pk in thawed:
-                Counter.objects.filter(pk=pk).update(**damage)
+            Counter.objects.filter(pk__in=thawed).update(**damage)
         window = replay.Window(
             self.tenant.pk, (), START - timedelta(days=900), self.now + timedelta(hours=1)
         )
@@ -293,10 +302,9 @@ class CounterMachine(RuleBasedStateMachine):
         self._the_other_tenant_never_moves()
 
     def _counters_are_what_the_oracle_says(self) -> None:
-        names = {metric.pk: metric.name for metric in Metric.objects.filter(tenant=self.tenant)}
         found = {}
         for row in Counter.objects.filter(tenant_id=self.tenant.pk):
-            name = names[row.metric_id]
+            name = self.world.names[row.metric_id]
             folded = totals_of(row).of(name.split("_")[0])
             assert counter_total(row, name.split("_")[0]) == folded + row.adjusted
             if row.event_count or row.adjusted:
@@ -357,6 +365,7 @@ def _after(oracle: Oracle) -> dict[Any, tuple[Decimal, Decimal]]:
 
 def _play(histories: int) -> None:
     play: Callable[..., Any] = run_state_machine_as_test
+    CounterMachine.world, CounterMachine.played = World(), 0
     play(
         CounterMachine,
         settings=hypothesis.settings(
@@ -368,6 +377,7 @@ def _play(histories: int) -> None:
             print_blob=True,
         ),
     )
+    print(f"histories played: {CounterMachine.played}, steps in each: at most {STEPS}")
 
 
 def test_any_history_ends_in_the_oracles_counters(db: None) -> None:
