@@ -307,6 +307,8 @@ class Verification(models.Model):
     finished_at = models.DateTimeField()
     differences = models.IntegerField()
     repaired = models.IntegerField(default=0)
+    #: Counters that still differ, by tenant number; tenants without any are not named.
+    left = models.JSONField(default=dict)
     #: False if only a sample or one tenant was compared.
     whole = models.BooleanField()
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from counters.views import adjustments, metrics, panels, totals
+from counters.views import adjustments, metrics, panels, periods, replay, totals
 
 urlpatterns = [
     path("panels/freshness", panels.freshness_panel, name="freshness-panel"),
@@ -31,6 +31,11 @@ urlpatterns = [
         adjustments.carry_adjustment,
         name="adjustment-carry",
     ),
+    path("periods/", periods.periods, name="periods"),
+    path("periods/set", periods.set_periods, name="periods-set"),
+    path("periods/clear", periods.clear_periods, name="periods-clear"),
+    path("replay/", replay.replay_page, name="replay"),
+    path("replay/apply", replay.apply, name="replay-apply"),
     path("metrics/", metrics.metrics, name="metrics"),
     path("metrics/<str:name>", metrics.metric, name="metric"),
     path("inbox/", metrics.inbox, name="inbox"),

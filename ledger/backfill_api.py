@@ -1,16 +1,15 @@
 """Backfill over the API: JSON events, CSV, NDJSON, files, gzip; status, list and failed rows."""
 
-import csv
 import gzip
 import io
 import zlib
 from collections.abc import Iterator
 from datetime import date
-from typing import IO, Any
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -18,9 +17,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ledger import tasks
+from ledger.downloads import failed_rows
 from ledger.files import BadLine, Record
 from ledger.models import Operation
 from ledger.services import backfill, operations
+from ledger.uploads import text_of
 from stripemeter.lib import clock, strictjson
 from stripemeter.lib.drf import (
     DayField,
@@ -46,8 +47,6 @@ from stripemeter.tenancy.api_base import TenantView
 PAGE_DEFAULT, PAGE_MAX = 50, 100
 ERRORS_SHOWN_MAX = 100
 _STREAMS = {"text/csv": "csv", "application/x-ndjson": "ndjson", "application/ndjson": "ndjson"}
-#: The first characters that make a spreadsheet take a cell for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class _Declaration(StrictSerializer):
@@ -122,36 +121,6 @@ def _declared(values: dict[str, Any], source_type: str) -> backfill.Declared:
     )
 
 
-class _Limited(io.RawIOBase):
-    """Reads at most ``limit`` bytes from a stream; more is `PayloadTooLarge`."""
-
-    def __init__(self, stream: Any, limit: int) -> None:
-        self._stream, self._left = stream, limit
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into ``buffer``; the number of bytes."""
-        data: bytes = self._stream.read(len(buffer))
-        self._left -= len(data)
-        if self._left < 0:
-            raise PayloadTooLarge("The upload is too large.")
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _text_of(stream: Any, *, compressed: bool) -> io.TextIOWrapper:
-    limit = settings.BACKFILL_UPLOAD_LIMIT_BYTES
-    raw: IO[bytes] = io.BufferedReader(_Limited(stream, limit), 65_536)
-    if compressed:
-        # Bounded after unpacking too: a small file can unpack to anything.
-        unpacked = gzip.GzipFile(fileobj=raw)
-        raw = io.BufferedReader(_Limited(unpacked, limit), 65_536)
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
-
-
 class BackfillsView(TenantView):
     """``/v1/events/backfill``."""
 
@@ -201,7 +170,7 @@ class BackfillsView(TenantView):
             )
         body = read_body(request._request, limit=settings.BACKFILL_BODY_LIMIT_BYTES)
         if _is_gzip(request):
-            unpacked = _text_of(io.BytesIO(body), compressed=True)
+            unpacked = text_of(io.BytesIO(body), compressed=True)
             body = unpacked.read(settings.BACKFILL_BODY_LIMIT_BYTES + 1).encode(
                 "utf-8", "surrogateescape"
             )
@@ -232,7 +201,7 @@ class BackfillsView(TenantView):
             {name: request.query_params[name] for name in request.query_params}
         )
         declared = _declared(values, kind)
-        text = _text_of(request._request, compressed=_is_gzip(request))
+        text = text_of(request._request, compressed=_is_gzip(request))
         return _rows(text, kind, declared), declared
 
     def _from_form(self, request: Request) -> tuple[Iterator[Record | BadLine], backfill.Declared]:
@@ -247,7 +216,7 @@ class BackfillsView(TenantView):
         name = name.removesuffix(".gz")
         kind = values.get("format") or ("csv" if name.endswith(".csv") else "ndjson")
         declared = _declared(values, kind)
-        return _rows(_text_of(upload, compressed=compressed), kind, declared), declared
+        return _rows(text_of(upload, compressed=compressed), kind, declared), declared
 
     def _declaration(self, given: dict[str, Any]) -> dict[str, Any]:
         self.check_tenant(given, required=True)
@@ -367,24 +336,8 @@ class BackfillErrorsView(TenantView):
     @extend_schema(
         operation_id="getBackfillErrors", responses={(200, "text/csv"): str}, tags=["Events"]
     )
-    def get(self, request: Request, operation_id: str) -> HttpResponse | StreamingHttpResponse:
+    def get(self, request: Request, operation_id: str) -> StreamingHttpResponse:
         """Every failed row with its line and reason, as CSV."""
         self.check_tenant()
         operation = _found(self, operation_id)
-        response = StreamingHttpResponse(_error_lines(operation), content_type="text/csv")
-        response["Content-Disposition"] = f'attachment; filename="backfill-{operation.id}.csv"'
-        return response
-
-
-def _error_lines(operation: Operation) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(["line", "code", "error"])
-    for line, code, reason in backfill.errors_of(operation):
-        inert = f"'{reason}" if str(reason).startswith(_FORMULA) else reason
-        writer.writerow([line, code, inert])
-        if buffer.tell() > 32_768:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
+        return failed_rows(operation)

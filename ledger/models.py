@@ -141,6 +141,22 @@ class Event(models.Model):
         return f"{self.key}"
 
 
+class EventKey(models.Model):
+    """That a key is used, for ever; only where the ledger is cut into months (`partitions`).
+
+    As long as the ledger is one table, its primary key says so and this table is empty.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "key")
+    tenant_id = models.BigIntegerField()
+    key = models.UUIDField()
+    fingerprint = models.UUIDField()
+    batch_id = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.key}"
+
+
 class PendingBatch(models.Model):
     """A stored batch that no fold has taken yet: the outbox between ledger and counters.
 

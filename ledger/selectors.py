@@ -10,7 +10,7 @@ from django.db.models import Count, F, Q, QuerySet, TextField
 from django.db.models.expressions import OrderBy
 from django.db.models.functions import Cast, TruncMinute
 
-from ledger.models import Event, EventConflict, Metric, PendingBatch
+from ledger.models import Event, EventConflict, Metric, Operation, PendingBatch
 
 #: Counting stops here: the exact number of a longer list is worth no full scan.
 COUNT_MAX = 100_000
@@ -179,3 +179,17 @@ def find_event(*, tenant_id: int, key: UUID) -> EventStory | None:
     )  # fmt: skip
     pending = PendingBatch.objects.filter(batch_id=row.batch_id).exists()
     return EventStory(listed, row.batch_id, row.fingerprint, pending)
+
+
+def list_operations(
+    *, tenant_id: int, kind: str, status: str, limit: int, before: tuple[datetime, UUID] | None
+) -> list[Operation]:
+    """The tenant's long operations, newest first, after the position ``before``."""
+    rows = Operation.objects.filter(tenant_id=tenant_id)
+    if kind:
+        rows = rows.filter(kind=kind)
+    if status:
+        rows = rows.filter(status=status)
+    if before:
+        rows = rows.filter(Q(created_at__lt=before[0]) | Q(created_at=before[0], id__lt=before[1]))
+    return list(rows.order_by("-created_at", "-id")[:limit])

@@ -14,8 +14,10 @@ from counters.models import Counter, Verification
 from counters.services.recompute import Difference, Scope, differences
 from counters.services.replay import Window, apply_replay
 from ledger.models import Metric
+from ledger.services import partitions
 from stripemeter.lib import metrics
 from stripemeter.lib.logs import get_logger
+from stripemeter.lib.periods import Period
 from stripemeter.tenancy.models import Tenant
 
 log = get_logger(__name__)
@@ -29,6 +31,8 @@ class Findings:
 
     by_tenant: dict[str, list[Difference]] = field(default_factory=dict)
     repaired: int = 0
+    #: How many still differ after a repair, by tenant number.
+    left: dict[int, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -54,16 +58,27 @@ def verify_counters(
     if tenant_key is not None:
         tenants = tenants.filter(key=tenant_key)
     for tenant in tenants:
-        found = differences(_scope(tenant, sample, seed), limit=None)
+        found = _still_in_the_ledger(differences(_scope(tenant, sample, seed), limit=None))
         if not found:
             continue
         findings.by_tenant[tenant.key] = found
         log.error("counters.differ", tenant=tenant.key, counters=len(found))
-        if repair:
-            findings.repaired += _repair(tenant, found, now)
+        repaired = _repair(tenant, found, now) if repair else 0
+        findings.repaired += repaired
+        if len(found) > repaired:
+            findings.left[tenant.pk] = len(found) - repaired
     metrics.counter_differences.set(findings.count)
     _keep(findings, now=now, whole=sample is None and tenant_key is None)
     return findings
+
+
+def _still_in_the_ledger(found: list[Difference]) -> list[Difference]:
+    """Without the frozen counters whose events were exported and dropped on purpose."""
+    return [
+        row
+        for row in found
+        if not (row.frozen and partitions.dropped(Period(row.period_start, row.period_end)))
+    ]
 
 
 def _scope(tenant: Tenant, sample: int | None, seed: int | None) -> Scope:
@@ -92,5 +107,9 @@ def _repair(tenant: Tenant, found: list[Difference], now: datetime) -> int:
 @transaction.atomic
 def _keep(findings: Findings, *, now: datetime, whole: bool) -> None:
     Verification.objects.create(
-        finished_at=now, differences=findings.count, repaired=findings.repaired, whole=whole
+        finished_at=now,
+        differences=findings.count,
+        repaired=findings.repaired,
+        left={str(tenant_id): count for tenant_id, count in findings.left.items()},
+        whole=whole,
     )

@@ -6,7 +6,7 @@ from django.db.models import Count, Max, Min, Sum
 from django.http import HttpResponse
 from django.views.decorators.http import require_GET
 
-from counters.models import BillingPeriod, Counter, PeriodState
+from counters.models import BillingPeriod, Counter, PeriodState, Verification
 from ledger.models import PendingBatch
 from stripemeter.lib import clock
 from stripemeter.lib.panels import render_panel
@@ -29,11 +29,14 @@ def freshness_panel(request: Any) -> HttpResponse:
     counters = Counter.objects.filter(tenant_id=tenant_id, period_end__gt=now)
     oldest = pending["oldest"]
     waiting = (now - oldest).total_seconds() if oldest else 0
+    verified = Verification.objects.filter(whole=True).order_by("-finished_at").first()
     context = {
         "waiting": round(waiting, 1),
         "slow": waiting > SLOW_SECONDS,
         "pending_events": pending["events"] or 0,
         "open_counters": counters.count(),
+        "verified_at": verified.finished_at if verified else None,
+        "differing": verified.left.get(str(tenant_id), 0) if verified else 0,
         "folded_at": counters.aggregate(newest=Max("folded_at"))["newest"],
     }
     return render_panel(request, "counters/_freshness_panel.html", context)

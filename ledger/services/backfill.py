@@ -7,7 +7,7 @@ that is not done. Keys come from the rows' own content, so the same file again a
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from io import TextIOBase
@@ -50,6 +50,8 @@ _COLUMNS = {
     "idempotencyKey": "idempotencyKey",
     "idempotency_key": "idempotencyKey",
 }
+#: What a column can be.
+FIELDS = tuple(dict.fromkeys(_COLUMNS.values()))
 #: What neither the database nor JSON can hold.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -90,14 +92,17 @@ def end_of_month(day: date) -> date:
     return following - timedelta(days=following.day)
 
 
-def read_csv(text: TextIOBase, *, declared: Declared) -> Iterator[Record | BadLine]:
-    """The rows of a CSV with a header, as events. Raises `InvalidRequest` for a bad header."""
+def read_csv(
+    text: TextIOBase, *, declared: Declared, mapping: Mapping[str, str] | None = None
+) -> Iterator[Record | BadLine]:
+    """The rows of a CSV with a header, as events. Raises `InvalidRequest` for a bad header.
+
+    ``mapping`` says which field a column is, by the column's name; an empty field leaves the
+    column out. Columns it does not name are known by their own names.
+    """
     reader = csv.reader(text, strict=True)
-    try:
-        header = [name.lstrip("\ufeff") for name in next(reader, [])]
-    except csv.Error as error:
-        raise invalid("csvData", f"is not CSV: {error}", code="invalid_csv") from error
-    names = _names(header, declared)
+    header = _header(reader)
+    names = _names(header, declared, mapping or {})
     while True:
         try:
             row = next(reader, None)
@@ -113,16 +118,35 @@ def read_csv(text: TextIOBase, *, declared: Declared) -> Iterator[Record | BadLi
         if len(row) != len(names):
             yield BadLine(reader.line_num, f"has {len(row)} cells, the header has {len(names)}")
             continue
-        cells = {name: cell for name, cell in zip(names, row, strict=True) if cell != ""}
+        cells = {name: cell for name, cell in zip(names, row, strict=True) if name and cell != ""}
         yield _csv_record(reader.line_num, cells)
 
 
-def _names(header: list[str], declared: Declared) -> list[str]:
-    unknown = [name for name in header if name not in _COLUMNS]
+def header_of(text: TextIOBase) -> list[str]:
+    """The names of a CSV's columns. Raises `InvalidRequest` if it does not begin as one."""
+    return _header(csv.reader(text, strict=True))
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    try:
+        return [name.lstrip("\ufeff") for name in next(reader, [])]
+    except csv.Error as error:
+        raise invalid("csvData", f"is not CSV: {error}", code="invalid_csv") from error
+
+
+def field_of(column: str) -> str:
+    """The field that a column of this name is taken for; empty if none is."""
+    return _COLUMNS.get(column, "")
+
+
+def _names(header: list[str], declared: Declared, mapping: Mapping[str, str]) -> list[str]:
+    unknown = [name for name in header if name not in _COLUMNS and name not in mapping]
     if unknown or not header:
         raise invalid("csvData", f"column {(unknown or [''])[0][:80]!r} is not known")
-    names = [_COLUMNS[name] for name in header]
-    twice = {name for name in names if names.count(name) > 1}
+    names = [mapping.get(name, field_of(name)) for name in header]
+    if not set(names) <= {"", *FIELDS}:
+        raise invalid("mapping", "names a field that events do not have")
+    twice = {name for name in names if name and names.count(name) > 1}
     if twice:
         raise invalid("csvData", f"column {min(twice)} is there twice")
     required = {"quantity", "ts"}
@@ -191,7 +215,7 @@ def create_backfill(
     total, number = 0, 0
     pending: list[list[Any]] = []
     for row in rows:
-        pending.append(_kept(row, tenant_key))
+        pending.append(kept_row(row, tenant_key))
         total += 1
         if len(pending) == CHUNK_ROWS_MAX:
             _keep_chunk(operation, number, pending)
@@ -212,7 +236,8 @@ def _keep_chunk(operation: Operation, number: int, rows: list[list[Any]]) -> Non
     BackfillChunk.objects.create(operation=operation, number=number, rows=text, row_count=len(rows))
 
 
-def _kept(row: Record | BadLine, tenant_key: str) -> list[Any]:
+def kept_row(row: Record | BadLine, tenant_key: str) -> list[Any]:
+    """``[line, row]`` as it is stored. Raises `Forbidden` if it names another tenant."""
     if isinstance(row, BadLine):
         return [row.line, _UNSTORABLE.sub("?", row.reason)]
     tenant = row.values.get("tenantId")
@@ -280,24 +305,31 @@ def _store_chunk(operation: Operation, chunk: BackfillChunk, now: datetime) -> N
 
 def _prepare(chunk: BackfillChunk, request: dict[str, Any]) -> _Prepared:
     prepared = _Prepared([], Columns(), [])
+    for line, row in strictjson.loads(chunk.rows):
+        found = read_row(line, row, request)
+        if isinstance(found, StrictEvent):
+            prepared.lines.append(line)
+            prepared.columns.add(found)
+        else:
+            prepared.errors.append(found)
+    return prepared
+
+
+def read_row(line: int, row: dict[str, Any] | str, request: dict[str, Any]) -> Any:
+    """The event of a kept row, or ``[line, code, reason]``: why it is none of this backfill."""
+    if isinstance(row, str):
+        return [line, "unreadable", row]
     start = datetime.combine(date.fromisoformat(request["periodStart"]), time.min, UTC)
     end = datetime.combine(date.fromisoformat(request["periodEnd"]), time.min, UTC)
     end += timedelta(days=1)
-    for line, row in strictjson.loads(chunk.rows):
-        if isinstance(row, str):
-            prepared.errors.append([line, "unreadable", row])
-            continue
-        found = _event_of(row, line, request)
-        if isinstance(found, StrictEvent):
-            moment = EPOCH + timedelta(microseconds=found.ts_us)
-            if start <= moment < end:
-                prepared.lines.append(line)
-                prepared.columns.add(found)
-                continue
-            text = f"ts {rfc3339(moment)} lies outside the declared period"
-            found = [FieldError("outside_period", text)]
-        prepared.errors.append([line, found[0].code, "; ".join(fault.detail for fault in found)])
-    return prepared
+    found = _event_of(row, line, request)
+    if isinstance(found, StrictEvent):
+        moment = EPOCH + timedelta(microseconds=found.ts_us)
+        if start <= moment < end:
+            return found
+        text = f"ts {rfc3339(moment)} lies outside the declared period"
+        found = [FieldError("outside_period", text)]
+    return [line, found[0].code, "; ".join(fault.detail for fault in found)]
 
 
 def _event_of(

@@ -52,7 +52,7 @@ SELECT %b, (SELECT batch_id FROM batch), u.ts, %b, u.key, u.fingerprint, u.metri
 FROM unnest(%b::timestamptz[], %b::uuid[], %b::uuid[], %b::int4[], %b::text[], %b::text[],
             %b::numeric[], %b::text[], %b::text[], %b::jsonb[])
   AS u(ts, key, fingerprint, metric_id, customer_ref, resource_id, quantity, source, key_text, meta)
-ON CONFLICT (tenant_id, key) DO NOTHING
+ON CONFLICT DO NOTHING
 """
 
 # currval is volatile: without the sub-select it would be evaluated row by row.
@@ -60,6 +60,8 @@ _STORED: LiteralString = """
 SELECT key, fingerprint, batch_id = (SELECT currval('ledger_batch_seq'))
 FROM ledger_event WHERE tenant_id = %b AND key = ANY(%b::uuid[])
 """
+#: Keys of events whose month has been exported and dropped (`partitions`).
+_STORED_ONCE: LiteralString = _STORED.replace("FROM ledger_event ", "FROM ledger_eventkey ")
 
 
 class Result(msgspec.Struct, omit_defaults=True):
@@ -239,6 +241,9 @@ def _store(
             return dict.fromkeys(chosen, "accepted")
         cursor.execute(_STORED, [tenant_id, parameters[8]])
         stored = {key.bytes: (print_.bytes, ours) for key, print_, ours in cursor}
+        if len(stored) < len(chosen):
+            cursor.execute(_STORED_ONCE, [tenant_id, parameters[8]])
+            stored |= {key.bytes: (print_.bytes, ours) for key, print_, ours in cursor}
     statuses = {}
     for index in chosen:
         fingerprint, ours = stored[prepared.keys[index]]

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 _INSTANT = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
+_FIELD = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DURATION = re.compile(
     r"(-?)P(?:(\d{1,6})W|(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?)",
@@ -45,6 +46,14 @@ def parse_instant(text: object) -> datetime:
         return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidInstant("is not a real date and time") from error
+
+
+def parse_field(written: str) -> datetime:
+    """An instant in RFC 3339, or what a browser's date and time field gives, read as UTC.
+
+    Raises `InvalidInstant`.
+    """
+    return parse_instant(f"{written}:00Z" if _FIELD.fullmatch(written) else written)
 
 
 def parse_date(text: object) -> date:

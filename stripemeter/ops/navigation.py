@@ -32,6 +32,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("Periods", "ops:periods", "periods"),
             Entry("Replay", "ops:replay", "replay", "maintainer"),
             Entry("Backfill", "ops:backfill", "backfill", "maintainer"),
+            Entry("Operations", "ops:operations", "operations"),
         ),
     ),
     (

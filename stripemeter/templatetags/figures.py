@@ -12,8 +12,26 @@ register = template.Library()
 
 #: Colour of a state's badge; a state without one is grey. The word is always there too.
 _TONES = {
-    "good": {"acknowledged", "done", "approved", "active", "parity", "verified", "applied"},
-    "warn": {"unknown", "retry", "warning", "expired", "settling", "unread", "closing"},
+    "good": {
+        "acknowledged",
+        "done",
+        "approved",
+        "active",
+        "parity",
+        "verified",
+        "applied",
+        "completed",
+    },
+    "warn": {
+        "unknown",
+        "retry",
+        "warning",
+        "expired",
+        "settling",
+        "unread",
+        "closing",
+        "cancelled",
+    },
     "bad": {"needs_review", "parked", "failed", "critical", "drift", "revoked", "halted"},
 }
 

@@ -23,6 +23,7 @@ from stripemeter.runtime.postgres import (
     PostgresServer,
     create_database,
     ensure_roles,
+    laptop_settings,
     set_default_privileges,
 )
 from stripemeter.runtime.processes import locked, server_account
@@ -207,6 +208,17 @@ def _all_sources() -> list[Path]:
             if shapes and path.suffix in {".py", ".sql"} and path not in sources:
                 sources.append(path)
     return sources
+
+
+def durable_copy(cluster: Cluster, home: Path) -> PostgresServer | None:
+    """A running server of its own with our tables and production's durability, to be crashed.
+
+    None when the run uses an external server and no embedded one is kept.
+    """
+    cluster.ensure()
+    server = PostgresServer(home, settings=laptop_settings(), tcp=False)
+    kept = _CACHE / f"full-{_digest(server.programs.major, _all_sources())}"
+    return server if _restore(kept, server) else None
 
 
 def _restore(kept: Path, server: PostgresServer) -> bool:

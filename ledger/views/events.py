@@ -1,6 +1,6 @@
 """Operator pages of the ledger: the ingest panel and the events explorer."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -16,7 +16,7 @@ from ledger.wire import SOURCES
 from stripemeter.lib import clock, cursors
 from stripemeter.lib.charts import bars
 from stripemeter.lib.errors import InvalidRequest
-from stripemeter.lib.instants import InvalidInstant, parse_instant, rfc3339
+from stripemeter.lib.instants import InvalidInstant, parse_field, parse_instant, rfc3339
 from stripemeter.lib.panels import render_panel
 from stripemeter.tenancy.operators import operator_page
 
@@ -96,7 +96,7 @@ def _wanted(tenant_id: int, form: dict[str, str]) -> tuple[selectors.EventFilter
         times[name] = None
         if form[name]:
             try:
-                times[name] = _moment(form[name])
+                times[name] = parse_field(form[name])
             except InvalidInstant as error:
                 problem = f"{name.capitalize()}: {error}"
     metric_id = None
@@ -121,15 +121,6 @@ def _batch(written: str) -> int | None:
         return None
     is_number = written.isascii() and written.isdigit() and len(written) <= 18
     return int(written) if is_number else -1
-
-
-def _moment(written: str) -> datetime:
-    """An instant in RFC 3339, or what a browser's date and time field gives (read as UTC)."""
-    try:
-        naive = datetime.strptime(written, "%Y-%m-%dT%H:%M")  # noqa: DTZ007  UTC is set below
-        return naive.replace(tzinfo=UTC)
-    except ValueError:
-        return parse_instant(written)
 
 
 @require_GET

@@ -1,0 +1,1 @@
+"""Operator pages of the ledger: events, long operations, backfill."""
