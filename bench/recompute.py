@@ -1,8 +1,11 @@
-"""``python -m bench.recompute``: how long 100,000 counters over 10 M events take to rebuild."""
+"""``python -m bench.recompute``: 100,000 counters over 10 M events: rebuild, compare, read.
+
+Also what ``GET /v1/usage/current`` takes over HTTP with that much stored."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import time
@@ -21,11 +24,14 @@ def main() -> None:
     with ExitStack() as stack:
         from bench import parts
 
-        parts.start_data(stack)
+        dsn = parts.start_data(stack)
         import django
 
         django.setup()
+        from bench import scenarios
         from counters.services.recompute import Scope, differences, recompute
+        from stripemeter.lib import clock
+        from stripemeter.tenancy.services import create_api_key
 
         tenant, metric = tenant_and_metric("recompute")
         fill(
@@ -46,6 +52,18 @@ def main() -> None:
             "recompute_s": round(rebuilt - started, 2),
             "compare_s": round(time.perf_counter() - rebuilt, 2),
             "load_average": os.getloadavg()[0],
+        }
+        port = parts.free_port()
+        parts._web(stack, port)
+        started_parts = parts.Parts(dsn, f"http://127.0.0.1:{port}", port)
+        key = create_api_key(tenant_id=tenant.pk, name="b", actor="bench", now=clock.now())[1]
+        path = "/v1/usage/current?tenantId=recompute&customerRef=cus_"
+        asyncio.run(scenarios._read(started_parts, key, path))  # warm up
+        sample = asyncio.run(scenarios._read(started_parts, key, path))
+        row |= {
+            "current_usage_p50_ms": round(sample.percentile(0.5), 1),
+            "current_usage_p95_ms": round(sample.percentile(0.95), 1),
+            "refused": sample.refused,
         }
         print(json.dumps(row, indent=1))
 

@@ -12,6 +12,7 @@ from typing import LiteralString
 from django.db import connection
 
 from counters import aggregate_sql
+from counters.calendars import LONGEST_PERIOD
 from counters.totals import ADDITIVE
 from ledger.models import Metric
 from stripemeter.lib.errors import invalid
@@ -28,16 +29,17 @@ _VALUE: dict[str, LiteralString] = {
     "average": "round(avg(quantity), 12)",
     "last": "(array_agg(quantity ORDER BY ts DESC, batch_id DESC, key DESC))[1]",
 }
-#: Approved adjustments, at the start of their UTC day, for aggregations that add up. The
-#: effect of late events is such an adjustment, so their events are left out.
+#: Approved adjustments, at the start of their UTC day within their period, for aggregations that
+#: add up. The effect of late events is such an adjustment, so their events are left out.
 _ADJUSTED: LiteralString = """
     UNION ALL
-    SELECT a.day::timestamptz, a.delta, a.delta, 0, NULL::uuid
+    SELECT greatest(a.day::timestamptz, a.period_start), a.delta, a.delta, 0, NULL::uuid
     FROM counters_adjustment a
     WHERE a.tenant_id = %(tenant)s AND a.metric_id = %(metric)s
       AND a.status IN ('approved', 'reverted')
       AND (%(customer)s::text IS NULL OR a.customer_ref = %(customer)s)
-      AND a.day::timestamptz >= %(since)s AND a.day::timestamptz < %(until)s
+      AND greatest(a.day::timestamptz, a.period_start) >= %(since)s
+      AND greatest(a.day::timestamptz, a.period_start) < %(until)s
 """
 _FROM_EVENTS: LiteralString = """
 SELECT date_trunc(%(interval)s, ts, %(zone)s) AS bucket, {value} FROM (
@@ -61,6 +63,8 @@ SELECT date_trunc(%(interval)s, first_ts, %(zone)s) AS bucket, count(*)::numeric
     WHERE s.tenant_id = %(tenant)s AND s.metric_id = %(metric)s
       AND (%(customer)s::text IS NULL OR s.customer_ref = %(customer)s)
       AND s.ts >= %(since)s AND s.ts < %(until)s
+      AND NOT EXISTS (SELECT FROM counters_lateevent l
+                      WHERE l.tenant_id = s.tenant_id AND l.key = s.key)
     GROUP BY 1
 ) first WHERE member IS NOT NULL GROUP BY 1 ORDER BY 1
 """
@@ -71,7 +75,7 @@ SELECT date_trunc(%(interval)s, ts) AS bucket, {value} FROM (
     FROM counters_dailyrollup
     WHERE tenant_id = %(tenant)s AND metric_id = %(metric)s
       AND (%(customer)s::text IS NULL OR customer_ref = %(customer)s)
-      AND period_start > %(since)s::timestamptz - interval '400 days'
+      AND period_start > %(since)s::timestamptz - %(longest)s::interval
       AND day >= %(since)s::date AND day < %(until)s::date
     UNION ALL
     SELECT e.ts, e.quantity, 1, e.quantity, e.quantity
@@ -111,7 +115,8 @@ def usage_history(
 ) -> list[Point]:
     """The metric's usage in ``[since, until)`` per bucket, ascending; empty buckets left out.
 
-    For sum and count, approved adjustments count at the start of their UTC day, so the buckets
+    For sum and count, approved adjustments count at the start of their UTC day (of their
+    period, if it begins later), so the buckets
     add up to the total. Raises `InvalidRequest` for a range of more than 10,000 buckets.
     """
     if (until - since).total_seconds() / _SECONDS[interval] > POINTS_MAX:
@@ -124,6 +129,7 @@ def usage_history(
         "until": until,
         "interval": interval,
         "zone": zone,
+        "longest": LONGEST_PERIOD,
     }
     with connection.cursor() as cursor:
         cursor.execute(_statement(metric.aggregation, interval, zone, since, until), parameters)

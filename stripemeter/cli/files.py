@@ -3,7 +3,7 @@
 import csv
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def _add(tally: dict[str, int], answer: dict[str, Any]) -> None:
 @click.option("--until", default="now", show_default=True)
 @click.option("--apply", "mode", flag_value="apply", default="dry-run")
 @click.option("--dry-run", "dry", is_flag=True)
+@click.option("--wait", "seconds", default=600, show_default=True, help="for a long replay")
 @click.pass_obj
 def replay(session: Session, /, source: Path | None, dry: bool, **options: Any) -> None:
     """Re-send the events of a file (--input), or replay counters on the server (--metric)."""
@@ -91,7 +92,43 @@ def replay(session: Session, /, source: Path | None, dry: bool, **options: Any) 
         "until": options["until"],
         "mode": "dry-run" if dry else options["mode"],
     }
-    show(session.call("POST", "/v1/replay", body))
+    found = session.call("POST", "/v1/replay", body)
+    if "operationId" not in found:
+        show(found)
+        return
+    # Too much for one request: a worker does it month by month.
+    path = f"/v1/operations/{found['operationId']}"
+    ended = _followed(session, path, "replay", options["seconds"], _steps_of)
+    show(ended)
+    sys.exit(0 if ended["status"] == "completed" else FAILED)
+
+
+def _steps_of(found: dict[str, Any]) -> tuple[int, int]:
+    return found["progress"]["done"], found["progress"]["total"]
+
+
+def _rows_of(found: dict[str, Any]) -> tuple[int, int]:
+    return found["processedEvents"], found["totalEvents"]
+
+
+def _followed(
+    session: Session,
+    path: str,
+    name: str,
+    seconds: int,
+    counts: Callable[[dict[str, Any]], tuple[int, int]],
+) -> dict[str, Any]:
+    """The operation at ``path`` once it has ended, or after ``seconds``, with a progress bar."""
+    deadline = time.monotonic() + seconds
+    with Progress(transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        while True:
+            found: dict[str, Any] = session.call("GET", path)
+            done, total = counts(found)
+            progress.update(task, completed=done, total=total or None)
+            if found["status"] in DONE or time.monotonic() > deadline:
+                return found
+            time.sleep(0.5)
 
 
 def _resend(session: Session, source: Path, *, dry: bool, **options: Any) -> int:
@@ -143,7 +180,7 @@ def _event(row: dict[str, Any], tenant: str) -> dict[str, Any]:
 @click.option("--metric", required=True)
 @click.option("--customer")
 @click.option("--period-start", required=True, help="YYYY-MM-DD")
-@click.option("--period-end", help="YYYY-MM-DD; the start if absent")
+@click.option("--period-end", help="YYYY-MM-DD; the end of that month if absent")
 @click.option("--reason", required=True)
 @click.option("--wait", "seconds", default=600, show_default=True)
 @click.pass_obj
@@ -151,17 +188,7 @@ def backfill(session: Session, /, file: Path, seconds: int, **options: Any) -> N
     """Send old events from FILE (CSV or NDJSON, .gz too) and follow the operation."""
     operation = _upload(session, file, options)
     path = f"/v1/events/backfill/{operation}"
-    deadline = time.monotonic() + seconds
-    with Progress(transient=True) as progress:
-        task = progress.add_task(file.name, total=None)
-        while True:
-            found = session.call("GET", path)
-            progress.update(
-                task, completed=found["processedEvents"], total=found["totalEvents"] or None
-            )
-            if found["status"] in DONE or time.monotonic() > deadline:
-                break
-            time.sleep(0.5)
+    found = _followed(session, path, file.name, seconds, _rows_of)
     show(found)
     failed = found["status"] != "completed" or found["failedEvents"]
     sys.exit(FAILED if failed else 0)

@@ -1,12 +1,18 @@
 """The command line against a running service: answers as JSON, exit codes, no stack traces."""
 
 import json
+import threading
 from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
+from django.db import connection
 
+from counters import tasks as counter_tasks
+from counters.models import Counter
+from counters.services.fold import fold_everything
 from counters.services.metrics import MetricSettings, create_metric
+from ledger import tasks as ledger_tasks
 from stripemeter.cli.app import main
 from stripemeter.lib import clock
 from stripemeter.lib.instants import rfc3339
@@ -64,6 +70,47 @@ def test_the_commands_of_one_working_day(run, tmp_path):
     assert made["key"]["scopes"] == ["usage:read"]
     ended = run("apikey", "revoke", made["key"]["id"])
     assert json.loads(ended.output)["key"]["status"] == "revoked"
+
+
+@pytest.fixture
+def worker(transactional_db):
+    """Works off long operations beside the test, as the Celery worker does."""
+    stop = threading.Event()
+
+    def work():
+        while not stop.wait(0.05):
+            ledger_tasks.backfill()
+            counter_tasks.replay()
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def test_a_backfill_and_a_long_replay_are_followed_to_their_end(run, worker, tmp_path):
+    table = tmp_path / "old.csv"
+    now = clock.now()
+    good = f"c,5,{rfc3339(now - timedelta(hours=1))}\n"
+    table.write_text("customerRef,quantity,ts\n" + good + "c,many,today\n")
+    day = (now - timedelta(hours=1)).date().isoformat()
+    asked = ["--metric", "calls", "--period-start", day, "--reason", "old"]
+    first = run("backfill", str(table), *asked)
+    told = json.loads(first.output)
+    assert (first.exit_code, told["acceptedEvents"], told["failedEvents"]) == (1, 1, 1)
+    table.write_text("customerRef,quantity,ts\n" + good)
+    again = run("backfill", str(table), *asked)
+    assert (again.exit_code, json.loads(again.output)["duplicateEvents"]) == (0, 1)
+
+    fold_everything(now=now)
+    # So many that a worker has to do it; and wrong, so that there is something to do.
+    Counter.objects.update(event_count=2_000_000)
+    replayed = run("replay", "--metric", "calls", "--since=-P2D", "--apply")
+    assert replayed.exit_code == 0
+    assert json.loads(replayed.output)["result"]["countersChanged"] == 1
+    assert Counter.objects.get().event_count == 1
 
 
 def test_refusals_say_why_and_have_their_exit_codes(run):

@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from counters.selectors.history import usage_history
 from counters.selectors.usage import MetricUsage, current_usage, slice_totals
+from counters.services import set_calendar
+from counters.services.adjustments import Approver, approve_adjustment, create_adjustment
 from ledger.models import Metric
 from stripemeter.lib.periods import utc_month
 from stripemeter.tenancy.models import Tenant
@@ -90,3 +93,70 @@ def test_history_buckets_add_up_to_the_total(acme: Caller, interval: str, zone: 
         zone=zone,
     )
     assert sum(point.value for point in points) == 28
+
+
+def history(tenant: Tenant, interval: str, **range_: Any) -> list[Any]:
+    range_ = {"since": NOW - timedelta(days=2), "until": NOW + timedelta(hours=1), **range_}
+    points = usage_history(
+        tenant_id=tenant.pk, metric=Metric.objects.get(tenant=tenant), customer_ref="cus_1",
+        interval=interval, **range_,
+    )  # fmt: skip
+    return [point.value for point in points]
+
+
+@pytest.mark.parametrize("interval", ["minute", "hour", "day", "week", "month"])
+@pytest.mark.parametrize("aggregation", ["last", "max", "min", "average", "unique", "count"])
+def test_a_gauge_goes_down_as_well_as_up_and_may_be_zero(
+    acme: Caller, aggregation: str, interval: str
+) -> None:
+    make_metric(acme.tenant, aggregation=aggregation)
+    seats = [5, 12, 3, 0]
+    for number, count in enumerate(seats):
+        ts = NOW - timedelta(hours=4 - number)
+        store(acme.tenant, make_event(count, ts=ts, resourceId=f"r{number % 2}"))
+        if number == 1:
+            fold()
+    whole = {"last": 0, "max": 12, "min": 0, "average": 5, "unique": 2, "count": 4}[aggregation]
+    assert usage(acme.tenant)["api_calls"].total == whole
+    fold()
+    assert usage(acme.tenant)["api_calls"].total == whole
+    each = {"unique": [1, 1], "count": [1, 1, 1, 1]}.get(aggregation, seats)
+    # The four hours lie on one day: wider buckets hold them all.
+    assert history(acme.tenant, interval) == (each if interval in {"minute", "hour"} else [whole])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/St_Johns"])
+def test_buckets_of_a_period_add_up_with_corrections_on_its_first_day(
+    acme: Caller, zone: str
+) -> None:
+    at_noon = NOW - timedelta(days=3)
+    set_calendar(
+        tenant_id=acme.tenant.pk, customer_ref=None, anchor=at_noon, interval="week", actor="t",
+        now=NOW,
+    )  # fmt: skip
+    store(acme.tenant, make_event(7))
+    fold()
+    made = create_adjustment(
+        tenant_id=acme.tenant.pk, metric="api_calls", customer_ref="cus_1", period_start=at_noon,
+        day=at_noon.date(), delta=Decimal(5), reason="correction", actor="one", now=NOW,
+    )  # fmt: skip
+    approve_adjustment(
+        tenant_id=acme.tenant.pk, adjustment_id=made.pk, approver=Approver("two"), now=NOW
+    )
+    week = {"since": at_noon, "until": at_noon + timedelta(days=7), "zone": zone}
+    for interval in ("hour", "day", "month"):
+        assert sum(history(acme.tenant, interval, **week)) == 12
+    before = {"since": at_noon - timedelta(days=7), "until": at_noon, "zone": zone}
+    assert history(acme.tenant, "day", **before) == []
+
+
+def test_days_of_a_three_year_period_are_in_its_history(acme: Caller) -> None:
+    set_calendar(
+        tenant_id=acme.tenant.pk, customer_ref=None, anchor=NOW - timedelta(days=1_000),
+        interval="year", interval_count=3, actor="t", now=NOW,
+    )  # fmt: skip
+    store(acme.tenant, make_event(7))
+    fold()
+    midnight = NOW.replace(hour=0)
+    window = {"since": midnight - timedelta(days=1), "until": midnight + timedelta(days=1)}
+    assert history(acme.tenant, "day", **window) == [7]
