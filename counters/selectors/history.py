@@ -7,7 +7,7 @@ the events. Either way what is stored and not yet folded is included.
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from django.db import connection
 
@@ -121,7 +121,7 @@ def usage_history(
     """
     if (until - since).total_seconds() / _SECONDS[interval] > POINTS_MAX:
         raise invalid("interval", f"gives more than {POINTS_MAX} points; widen it")
-    parameters = {
+    parameters: dict[str, Any] = {
         "tenant": tenant_id,
         "metric": metric.pk,
         "customer": customer_ref,

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_GET, require_POST
@@ -131,7 +131,7 @@ def resume(request: Any, operation_id: UUID) -> HttpResponse:
 
 @require_GET
 @operator_page()
-def errors(request: Any, operation_id: UUID) -> HttpResponse | StreamingHttpResponse:
+def errors(request: Any, operation_id: UUID) -> Any:
     """Every row of a backfill that was not stored, as CSV."""
     found = writes.operation(
         tenant_id=request.operator.tenant.pk,
