@@ -95,7 +95,9 @@ def dropped(period: Period) -> bool:
         return False
     names = [name_of(month.start) for month in _months(period.start, period.end)]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT bool_or(to_regclass(name) IS NULL) FROM unnest(%s) AS name", [names])
+        cursor.execute(
+            "SELECT bool_or(to_regclass(name) IS NULL) FROM unnest(%s::text[]) AS name", [names]
+        )
         return bool(cursor.fetchone()[0])
 
 
