@@ -1,16 +1,14 @@
 """Files that people take away: the failed rows of a backfill."""
 
-import csv
-import io
 from collections.abc import Iterator
 
 from django.http import StreamingHttpResponse
 
 from ledger.models import Operation
 from ledger.services import backfill
+from stripemeter.lib.cells import csv_line
 
-#: The first characters that make a spreadsheet take a cell for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+LINES_TOGETHER = 500
 
 
 def failed_rows(operation: Operation) -> StreamingHttpResponse:
@@ -21,14 +19,10 @@ def failed_rows(operation: Operation) -> StreamingHttpResponse:
 
 
 def _lines(operation: Operation) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(["line", "code", "error"])
+    lines = [csv_line(["line", "code", "error"])]
     for line, code, reason in backfill.errors_of(operation):
-        inert = f"'{reason}" if str(reason).startswith(_FORMULA) else reason
-        writer.writerow([line, code, inert])
-        if buffer.tell() > 32_768:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
+        lines.append(csv_line([line, code, reason]))
+        if len(lines) == LINES_TOGETHER:
+            yield "".join(lines)
+            lines = []
+    yield "".join(lines)

@@ -11,11 +11,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from counters.selectors.usage import metric_named
-from reconciliation.exports.cells import Cell, csv_line
 from reconciliation.runs_api import period_of
 from reconciliation.selectors import reports
 from reconciliation.selectors.reports import Filter, Row, Sums
 from stripemeter.lib import clock, cursors
+from stripemeter.lib.cells import Cell, csv_line
 from stripemeter.lib.drf import query_choice, query_int, query_text
 from stripemeter.lib.errors import invalid
 from stripemeter.lib.instants import rfc3339

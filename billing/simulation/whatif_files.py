@@ -17,6 +17,7 @@ from billing.pricing.simulator import read_terms
 from billing.pricing.sources import exponent_for, price_from_config, price_from_stripe
 from billing.simulation.files import pretty_json, read_document
 from billing.simulation.whatif import CustomerDelta, PriceSet, UsageRow, WhatIf
+from stripemeter.lib.cells import inert
 
 PRICE_SET_FIELDS: Final = frozenset({"rules", "prices", "fixed_fee", "minimum_spend", "coupons"})
 USAGE_ROWS_MAX: Final = 5_000_000
@@ -174,10 +175,9 @@ def as_csv(result: WhatIf) -> str:
     writer.writerow(["customer", "periods", "currency", "before", "after", "delta", "percent"])
     for item in result.customers:
         row = _customer(item, result.exponent)
-        name = item.customer
         writer.writerow(
             [
-                f"'{name}" if name[:1] in "=+-@\t\r" else name,
+                inert(item.customer),
                 item.periods,
                 result.currency,
                 *(f"{row[key]:f}" for key in ("before", "after", "delta")),

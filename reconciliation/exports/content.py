@@ -9,10 +9,10 @@ from typing import Any, LiteralString
 from django.db import connections
 
 from billing.pricing import PricingError
-from reconciliation.exports.cells import Cell
 from reconciliation.exports.sheets import Column, Kind, Sheet
 from reconciliation.money import Prices
 from reconciliation.selectors.reports import percent
+from stripemeter.lib.cells import Cell
 from stripemeter.lib.periods import Period
 
 FETCH_ROWS = 2_000

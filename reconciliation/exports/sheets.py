@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from reconciliation.exports.cells import Cell
+from stripemeter.lib.cells import Cell
 from stripemeter.lib.decimals import EXACT
 
 

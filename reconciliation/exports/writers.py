@@ -14,8 +14,8 @@ import pyarrow as arrow
 import xlsxwriter
 from pyarrow import parquet
 
-from reconciliation.exports.cells import Cell, csv_line, text_of
 from reconciliation.exports.sheets import Kind, Sheet
+from stripemeter.lib.cells import Cell, csv_line, text_of
 from stripemeter.lib.decimals import digits_and_decimals, plain
 
 FORMATS = ("csv", "xlsx", "parquet", "json")

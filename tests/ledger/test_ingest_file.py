@@ -66,7 +66,7 @@ def test_bad_lines_are_listed_with_their_number_and_the_rest_counts(tmp_path, mo
         call_command("ingest_file", path, "--tenant", "acme", "--set", "metric=calls")
     assert totals() == {"c": 1}
     errors = (tmp_path / "usage.csv.errors.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in errors] == ["line", "3", "4"]
+    assert [line.split(",")[0] for line in errors] == ['"line"', '"3"', '"4"']
 
 
 def test_newline_delimited_json_may_be_compressed(tmp_path):

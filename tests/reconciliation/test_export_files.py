@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from reconciliation.exports.cells import csv_line, inert
 from reconciliation.exports.sheets import Column, Kind, Sheet
 from reconciliation.exports.writers import FORMATS, write
+from stripemeter.lib.cells import csv_line, inert
 
 ATTACKS = [
     '=HYPERLINK("http://evil/","x")',

@@ -1,6 +1,5 @@
 """``manage.py ingest_file``: a CSV, NDJSON or access log becomes usage in one command."""
 
-import csv
 from argparse import ArgumentParser
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from ledger import files
 from ledger.limits import limits
 from ledger.services.file_ingest import FIELDS, Mapping, Tally, Target, file_key, ingest_records
 from stripemeter.lib import clock
+from stripemeter.lib.cells import csv_line
 from stripemeter.tenancy.models import Tenant
 
 #: How an access log is read unless told otherwise: one request of the client address.
@@ -108,9 +108,8 @@ class Command(BaseCommand):
         if tally.failed:
             errors = Path.cwd() / f"{path.name}.errors.csv"
             with errors.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.writer(stream)
-                writer.writerow(["line", "error"])
-                writer.writerows(tally.failures)
+                stream.write(csv_line(["line", "error"]))
+                stream.writelines(csv_line(list(failure)) for failure in tally.failures)
             raise CommandError(f"{tally.failed} lines are not usage; see {errors}", returncode=1)
 
 
