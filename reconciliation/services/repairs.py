@@ -120,7 +120,7 @@ def propose(
         raise Conflict(f"Nothing of this is repaired by machine: {reasons}", code="refused")
     busy = RepairStep.objects.filter(
         finding__in=[each.finding for each in found.steps],
-        plan__state__in=[State.PROPOSED, State.APPROVED, State.APPLYING, State.APPLIED],
+        plan__state__in=selectors.UNDER_WAY,
     ).exists()
     if busy:
         raise Conflict("Another plan deals with one of the findings.", code="plan_exists")
@@ -203,6 +203,7 @@ def apply(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> Repair
             plan.state, plan.applied_by, plan.applied_at = State.APPLYING, actor, now
             plan.save(update_fields=["state", "applied_by", "applied_at"])
             _note(plan, "started", actor, now)
+    point("repair.started")
     for step_id in list(plan.steps.order_by("position").values_list("pk", flat=True)):
         point("repair.before_step")
         _apply_step(step_id, now)
@@ -354,7 +355,7 @@ _ACTS: dict[str, Callable[[RepairStep, datetime], dict[str, Any]]] = {
 def record_verdicts(*, plan_id: UUID, verdicts: dict[int, str], now: datetime) -> RepairPlan:
     """Write what reading back showed: per step id ``verified``, ``failed`` or ``waiting``."""
     plan = RepairPlan.objects.select_for_update().get(pk=plan_id)
-    if plan.state not in {State.APPLIED, State.FAILED}:
+    if plan.state not in {State.APPLIED, State.FAILED} or plan.undone_by:
         return plan
     for step in plan.steps.select_related("finding"):
         verdict = verdicts.get(step.pk, "waiting")
@@ -384,7 +385,8 @@ def undo(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> RepairP
     """Take a plan back: what it sent is cancelled within 24 hours, else countered.
 
     Stripe stands afterwards as before the plan, and the findings show again. Safe to
-    repeat. Raises `Conflict` for plans that were not applied or that moved usage.
+    repeat: ``undone_by`` is set first, and the next tick goes on with what was broken off.
+    Raises `Conflict` for plans that were not applied or that moved usage.
     """
     with transaction.atomic():
         plan = _locked(tenant_id, plan_id)
@@ -394,20 +396,31 @@ def undo(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> RepairP
             raise Conflict(f"The plan is {plan.state}; there is nothing to undo.")
         if plan.steps.filter(kind=Kind.MOVE).exists():
             raise Conflict("Moved usage is moved back by linking the former customer again.")
+        plan.undone_by = plan.undone_by or actor
+        plan.save(update_fields=["undone_by"])
+    point("repair.undo_started")
     for step in plan.steps.select_related("finding").order_by("-position"):
         if step.state != StepState.UNDONE:
             _undo_step(step, now)
+            point("repair.undo_step_done")
     with transaction.atomic():
         plan = _locked(tenant_id, plan_id)
-        plan.state, plan.undone_by, plan.undone_at = State.UNDONE, actor, now
-        plan.save(update_fields=["state", "undone_by", "undone_at"])
-        _note(plan, "undone", actor, now)
+        if plan.state != State.UNDONE:
+            plan.state, plan.undone_at = State.UNDONE, now
+            plan.save(update_fields=["state", "undone_at"])
+            _note(plan, "undone", plan.undone_by, now)
     return plan
 
 
 def _undo_step(step: RepairStep, now: datetime) -> None:
     cancelled = _cancel_sent(step, now) if step.kind in {Kind.REOPEN, Kind.ADOPT} else None
+    point("repair.cancelled")
     with transaction.atomic():
+        # Whoever else undoes the plan right now waits here, and finds the step undone.
+        RepairPlan.objects.select_for_update().get(pk=step.plan_id)
+        step.refresh_from_db(fields=["state"])
+        if step.state == StepState.UNDONE:
+            return
         if cancelled is not None:
             delivery.reject(
                 pushes=[(cancelled.tenant_id, cancelled.id)],
@@ -430,6 +443,7 @@ def _undo_step(step: RepairStep, now: datetime) -> None:
             )
         step.state = StepState.UNDONE
         step.save(update_fields=["state"])
+        point("repair.undo_written")
 
 
 def _undo_reopen(step: RepairStep, now: datetime) -> None:

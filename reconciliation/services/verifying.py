@@ -70,6 +70,10 @@ def _had_time(step: RepairStep, now: datetime) -> bool:
 
 def verify_applied(*, clock: Callable[[], datetime]) -> int:
     """Verify plans that were applied; how many are settled now. Goes on with broken-off ones."""
+    for plan in RepairPlan.objects.exclude(undone_by="").exclude(state=RepairPlan.State.UNDONE)[
+        :PLANS_PER_TICK
+    ]:
+        repairs.undo(tenant_id=plan.tenant_id, plan_id=plan.pk, actor=plan.undone_by, now=clock())
     for plan in RepairPlan.objects.filter(state=RepairPlan.State.APPLYING)[:PLANS_PER_TICK]:
         repairs.apply(tenant_id=plan.tenant_id, plan_id=plan.pk, actor=plan.applied_by, now=clock())
     settled = 0

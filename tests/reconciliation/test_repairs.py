@@ -1,6 +1,10 @@
 """From an injected cause to a verified repair, and back again."""
 
+import os
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -177,22 +181,106 @@ def test_applying_twice_is_applying_once(lost):
     assert Push.objects.count() == 3
 
 
-@pytest.mark.parametrize("name", ["repair.before_step", "repair.step_written", "repair.after_step"])
-def test_a_crash_at_any_step_converges(lost, monkeypatch, name):
-    plan = propose(lost)
-    approve(lost, plan)
-    monkeypatch.setenv("STRIPEMETER_FAULT_POINTS", f"{name}=raise")
-    with pytest.raises(RuntimeError):
-        apply(lost, plan)
+_VICTIM = """
+import os, django
+django.setup()
+from datetime import datetime
+from uuid import UUID
+from reconciliation.services import repairs
+getattr(repairs, os.environ["VICTIM_ACT"])(
+    tenant_id=int(os.environ["VICTIM_TENANT"]), plan_id=UUID(os.environ["VICTIM_PLAN"]),
+    actor="grace", now=datetime.fromisoformat(os.environ["VICTIM_NOW"]))
+"""
+
+
+def killed(world, plan, act: str, name: str) -> None:
+    """A process of its own that applies or undoes the plan and is killed on the way."""
+    died = subprocess.run(
+        [sys.executable, "-c", _VICTIM],
+        cwd=Path(__file__).resolve().parents[2],
+        env={
+            **os.environ,
+            "STRIPEMETER_FAULT_POINTS": "=kill@".join(f"{name}@1".split("@")[:2]),
+            "DJANGO_SETTINGS_MODULE": "stripemeter.settings",
+            "VICTIM_ACT": act,
+            "VICTIM_TENANT": str(world.acme.pk),
+            "VICTIM_PLAN": str(plan.pk),
+            "VICTIM_NOW": world.now.isoformat(),
+        },
+        capture_output=True,
+        check=False,
+    )
+    assert died.returncode == -9, died.stderr.decode()[-2_000:]
+
+
+@pytest.fixture
+def both_lost(lost):
+    """Another customer lost four of nine, too: a plan of two steps."""
+    lost.customer("c2")
+    lost.use(5, customer="c2")
     lost.push()
-    monkeypatch.delenv("STRIPEMETER_FAULT_POINTS")
-    # The next tick finds the plan that was broken off.
-    verifying.verify_applied(clock=lost.clock)
+    lost.sandbox.fault("lose", path=EVENTS)
+    lost.use(4, customer="c2")
     lost.push()
     settled(lost)
-    verifying.verify_applied(clock=lost.clock)
+    reconcile(lost)
+    assert lost.at_stripe() == lost.at_stripe("c2") == 5
+    return lost
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "repair.started",
+        "repair.before_step@1",
+        "repair.step_written@1",
+        "repair.after_step@1",
+        "repair.step_written@2",
+        "repair.after_step@2",
+    ],
+)
+def test_a_kill_at_any_step_of_applying_converges(both_lost, name):
+    world = both_lost
+    plan = propose(world)
+    approve(world, plan)
+    killed(world, plan, "apply", name)
+    world.push()
+    # The next tick finds the plan that was broken off.
+    verifying.verify_applied(clock=world.clock)
+    world.push()
+    settled(world)
+    verifying.verify_applied(clock=world.clock)
     assert RepairPlan.objects.get().state == "verified"
-    assert lost.at_stripe() == 9
+    assert world.at_stripe() == world.at_stripe("c2") == 9
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "repair.undo_started",
+        "repair.cancelled@1",
+        "repair.undo_written@1",
+        "repair.undo_step_done@1",
+        "repair.cancelled@2",
+        "repair.undo_step_done@2",
+    ],
+)
+@pytest.mark.parametrize("hours", [1, pytest.param(30, marks=pytest.mark.large)])
+def test_a_kill_at_any_step_of_undoing_converges(both_lost, name, hours):
+    world = both_lost
+    plan = carried_out(world)
+    assert plan.state == "verified"
+    world.move(hours=hours)
+    killed(world, plan, "undo", name)
+    world.push()
+    verifying.verify_applied(clock=world.clock)
+    assert RepairPlan.objects.get().state == "undone"
+    world.settle()
+    settled(world)
+    assert world.at_stripe() == world.at_stripe("c2") == 5
+    reconcile(world)
+    found = Finding.objects.filter(closed_at__isnull=True, cause="lost_at_stripe")
+    assert [each.units for each in found] == [4, 4]
 
 
 @pytest.mark.parametrize("hours", [1, 30])
