@@ -5,6 +5,7 @@ again on our side, since pushes may have gone out in between, and is looked at p
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -13,10 +14,10 @@ from typing import Any
 from django.db import connection
 
 from billing.services.corrections import ADOPTED
-from billing.stripe.readback import Rejection
+from billing.stripe.readback import Invoices, Rejection
 from counters.services.recompute import Difference, differences
 from counters.services.recompute import Scope as CounterScope
-from reconciliation import drift
+from reconciliation import drift, items
 from reconciliation.facts import (
     ACKNOWLEDGED,
     REJECTED,
@@ -66,6 +67,17 @@ class Assessment:
         if any(each.cause is not Cause.ROUNDING_CARRY for each in self.found):
             return SETTLING
         return UNREAD if self.problem and (self.wanted or self.acknowledged) else PARITY
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A page whose reads are under way."""
+
+    page: list[Target]
+    mine: dict[Any, Ours]
+    told: dict[Any, Told]
+    readings: dict[Lane, Future[Reading]]
+    invoices: dict[Lane, Future[Invoices | None]]
 
 
 class LedgerCheck:
@@ -118,15 +130,30 @@ class Gatherer:
 
     def assess(self, page: list[Target], mine: dict[Any, Ours]) -> list[Assessment]:
         """The verdicts on ``page``; ``mine`` was read in the page's own snapshot."""
+        return self.finish(self.begin(page, mine))
+
+    def begin(self, page: list[Target], mine: dict[Any, Ours]) -> "Begun":
+        """Our side of a page is known, and Stripe is being read in threads."""
         told = pushes.told(page)
-        readings = self.reader.read(wanted_of(page, self.clock()))
-        invoices = self._invoices(page)
+        return Begun(
+            page=page,
+            mine=mine,
+            told=told,
+            readings=self.reader.start(wanted_of(page, self.clock())),
+            invoices=self.reader.start_invoices(self._ended(page)),
+        )
+
+    def finish(self, begun: "Begun") -> list[Assessment]:
+        """The verdicts on a page that was begun."""
+        readings = {lane: future.result() for lane, future in begun.readings.items()}
+        invoices = self._invoices(begun)
         found = []
-        for target in page:
+        for target in begun.page:
             lane = lane_of(target)
             reading = readings.get(lane) if lane else None
             invoice = invoices.get(target.key)
-            one = self._quick(target, mine[target.key], told[target.key], reading, invoice)
+            mine, told = begun.mine[target.key], begun.told[target.key]
+            one = self._quick(target, mine, told, reading, invoice)
             found.append(one or self._closely(target, lane, reading, invoice))
         return found
 
@@ -155,7 +182,13 @@ class Gatherer:
         if reading is None or reading.problem:
             made.problem = reading.problem if reading else _why_unread(target)
             return made if not told.acknowledged else self._unread(made)
-        stripe = stripe_days(target, reading)
+        if target.semantics == "usage_record":
+            made.stripe, made.problem = items.total_of(target, reading, told.days)
+            if made.stripe is None:
+                return self._unread(made)
+            stripe = items.spread(made.stripe, told.days)
+        else:
+            stripe = stripe_days(target, reading)
         days = {*told.days, *stripe}
         if not all(drift.agree(told.days.get(d, ZERO), stripe.get(d, ZERO)) for d in days):
             return None
@@ -255,8 +288,10 @@ class Gatherer:
         reading: Reading,
         others: dict[date, Decimal],
     ) -> Facts:
-        stripe = stripe_days(target, reading)
         first, last = min_max_days(target.bounds)
+        if target.semantics == "usage_record":
+            return replace(facts, stripe=items.days_of(facts, target, reading))
+        stripe = stripe_days(target, reading)
         if target.semantics != "level":
             for day in list(stripe):
                 stripe[day] -= others.get(day, ZERO)
@@ -279,20 +314,32 @@ class Gatherer:
 
     # --- invoices -----------------------------------------------------------------------
 
-    def _invoices(self, page: list[Target]) -> dict[Any, InvoiceFact]:
+    def _ended(self, page: list[Target]) -> dict[Lane, datetime]:
+        """One lane for each customer with periods that are over, and since when to look."""
+        now = self.clock()
+        since: dict[tuple[str, str, str], tuple[Lane, datetime]] = {}
+        for target in page:
+            lane = lane_of(target)
+            if lane is None or target.bounds.end > now:
+                continue
+            place = (lane.mode, lane.account, lane.customer)
+            first, at = since.get(place, (lane, target.bounds.end))
+            since[place] = first, min(at, target.bounds.end)
+        return {lane: at - DAY for lane, at in since.values()}
+
+    def _invoices(self, begun: "Begun") -> dict[Any, InvoiceFact]:
         """Final invoice lines of periods that are over."""
         now = self.clock()
-        over = [t for t in page if t.bounds.end <= now and lane_of(t) is not None]
-        read: dict[tuple[str, str, str], Any] = {}
+        read = {
+            (lane.mode, lane.account, lane.customer): future.result()
+            for lane, future in begun.invoices.items()
+        }
         found = {}
-        for target in over:
+        for target in begun.page:
             lane = lane_of(target)
-            assert lane is not None
-            place = (lane.mode, lane.account, lane.customer)
-            if place not in read:
-                since = min(t.bounds.end for t in over if lane_of(t) == lane) - DAY
-                read[place] = self.reader.invoices(lane, since)
-            fact = _invoice_fact(target, read[place])
+            if lane is None or target.bounds.end > now:
+                continue
+            fact = _invoice_fact(target, read.get((lane.mode, lane.account, lane.customer)))
             if fact is not None:
                 found[target.key] = fact
         return found
@@ -396,8 +443,6 @@ def _moved_at(target: Target, told: tuple[PushFact, ...]) -> datetime | None:
 def _why_unread(target: Target) -> str:
     if target.stripe_customer is None:
         return "no Stripe customer is linked"
-    if target.semantics == "usage_record":
-        return "legacy usage records have no sums by day"
     return "not read"
 
 
@@ -415,10 +460,13 @@ def _basis(
         "stripeCustomer": target.stripe_customer,
     }
     if reading is not None and not reading.problem:
-        basis["meter"] = reading.meter_id
-        basis["stripe"] = {
-            day.isoformat(): plain(value) for day, value in stripe_days(target, reading).items()
-        }
+        basis["meter"] = reading.meter_id or target.event_name
+        if target.semantics == "usage_record":
+            whole, _ = items.total_of(target, reading, told.days)
+            basis["stripe"] = {"period": plain(whole)} if whole is not None else {}
+        else:
+            days = stripe_days(target, reading)
+            basis["stripe"] = {day.isoformat(): plain(value) for day, value in days.items()}
     return basis
 
 

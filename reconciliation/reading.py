@@ -6,8 +6,8 @@ to the account's rate and counted. Threads speak to Stripe only, never to the da
 
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
@@ -27,6 +27,7 @@ from billing.stripe.readback import (
     read_hours,
     rejections_of,
 )
+from billing.stripe.usage_records import ItemPeriod, read_item_periods
 from reconciliation.selectors.targets import Target
 from stripemeter.lib.periods import Period
 
@@ -44,6 +45,8 @@ class Lane:
     account: str
     event_name: str
     customer: str
+    #: Legacy usage records: ``event_name`` is the subscription item.
+    legacy: bool = False
 
 
 @dataclass(slots=True)
@@ -63,15 +66,18 @@ class Reading:
     former: tuple[str, ...] = ()
     days: dict[date, Decimal] = field(default_factory=dict)
     edges: dict[Period, Decimal] = field(default_factory=dict)
+    #: Of a legacy item: Stripe sums its records by billing period only.
+    periods: list[ItemPeriod] = field(default_factory=list)
     #: Why there is nothing to compare with.
     problem: str = ""
 
 
 def lane_of(target: Target) -> Lane | None:
-    """The lane of ``target``; None if no customer is linked or Stripe sums nothing by day."""
-    if target.stripe_customer is None or target.semantics == "usage_record":
+    """The lane of ``target``; None if no customer is linked."""
+    if target.stripe_customer is None:
         return None
-    return Lane(target.mode, target.account, target.event_name, target.stripe_customer)
+    legacy = target.semantics == "usage_record"
+    return Lane(target.mode, target.account, target.event_name, target.stripe_customer, legacy)
 
 
 def edges_of(bounds: Period) -> list[Period]:
@@ -114,27 +120,32 @@ class StripeReader:
         )
 
     def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(wait=True)
+        """End the threads; what was not begun is left out."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     @property
     def total_reads(self) -> int:
         """GETs made so far."""
         return sum(self.reads.values())
 
-    def read(self, wanted: dict[Lane, Wanted]) -> dict[Lane, Reading]:
-        """Every lane's usage; what cannot be read has a problem, never a zero."""
+    def start(self, wanted: dict[Lane, Wanted]) -> dict[Lane, "Future[Reading]"]:
+        """Begin to read every lane; what cannot be read has a problem, never a zero."""
         problems = {
             place: self._load_meters(*place)
-            for place in sorted({(lane.mode, lane.account) for lane in wanted})
+            for place in sorted({(lane.mode, lane.account) for lane in wanted if not lane.legacy})
         }
 
-        def one(item: tuple[Lane, Wanted]) -> tuple[Lane, Reading]:
-            lane, days = item
+        def one(lane: Lane, days: Wanted) -> Reading:
+            if lane.legacy:
+                return self._tried(lane, self._fill_item, Reading())
             problem = problems[lane.mode, lane.account]
-            return lane, Reading(problem=problem) if problem else self._read(lane, days)
+            return Reading(problem=problem) if problem else self._read(lane, days)
 
-        return dict(self._pool.map(one, wanted.items()))
+        return {lane: self._pool.submit(one, lane, days) for lane, days in wanted.items()}
+
+    def start_invoices(self, since: dict[Lane, datetime]) -> dict[Lane, "Future[Invoices | None]"]:
+        """Begin to read the invoices of each lane's customer."""
+        return {lane: self._pool.submit(self.invoices, lane, at) for lane, at in since.items()}
 
     def hours(self, lane: Lane, meter_id: str, days: Iterable[date]) -> dict[datetime, Decimal]:
         """Usage by hour on the given days; empty where it cannot be read."""
@@ -219,16 +230,27 @@ class StripeReader:
         found = Reading(meter_id=meters.current, former=meters.former)
         if meters.active is None:
             found.former = meters.former[1:]
+        return self._tried(lane, lambda reading, one: self._fill(reading, one, wanted), found)
+
+    def _tried(self, lane: Lane, fill: Callable[[Reading, Lane], None], found: Reading) -> Reading:
+        """``found`` filled, or why it could not be; what is not available is tried again."""
         for attempt in range(TRIES):
             try:
-                self._fill(found, lane, wanted)
+                fill(found, lane)
                 return found
-            except StripeRefused as error:
+            except (KeyMissing, KeyOfWrongMode, StripeRefused) as error:
                 return Reading(problem=str(error))
             except StripeUnavailable as error:
                 found.problem = f"not available: {error}"
                 time.sleep(WAIT_SECONDS * (attempt + 1))
         return Reading(problem=found.problem)
+
+    def _fill_item(self, found: Reading, lane: Lane) -> None:
+        self._pace(lane.mode, lane.account)
+        found.periods = read_item_periods(
+            mode=lane.mode, account=lane.account, item=lane.event_name
+        )
+        found.problem = ""
 
     def _fill(self, found: Reading, lane: Lane, wanted: Wanted) -> None:
         self._pace(lane.mode, lane.account)

@@ -5,6 +5,7 @@ the last version that has them as the bridge. ``action=set`` at one timestamp pe
 day makes each record say the day's total, so repeating one is harmless.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -50,8 +51,21 @@ class UsageRecords:
         return Answer(Outcome.ACCEPTED, 200, request_id=request_id)
 
 
-def read_item_total(*, mode: str, account: str, item: str, at: datetime) -> Decimal:
-    """Usage of the item's billing period that holds ``at``; 0 if Stripe lists none.
+@dataclass(frozen=True, slots=True)
+class ItemPeriod:
+    """One billing period of an item, [start, end), and its usage; None is open-ended."""
+
+    start: datetime | None
+    end: datetime | None
+    total: Decimal
+
+    def holds(self, at: datetime) -> bool:
+        """Whether ``at`` falls into the period."""
+        return (self.start is None or self.start <= at) and (self.end is None or at < self.end)
+
+
+def read_item_periods(*, mode: str, account: str, item: str) -> list[ItemPeriod]:
+    """Usage of the item by billing period, newest first; Stripe sums nothing finer.
 
     Raises `StripeUnavailable`, `StripeRefused`.
     """
@@ -68,9 +82,26 @@ def read_item_total(*, mode: str, account: str, item: str, at: datetime) -> Deci
         rows: list[dict[str, Any]] = client.deserialize(response, api_mode="V1").to_dict()["data"]
         return rows
 
-    moment = int(at.astimezone(UTC).timestamp())
-    for row in reading(call):
-        span = row["period"]
-        if (span["start"] or 0) <= moment and (span["end"] is None or moment < span["end"]):
-            return Decimal(str(row["total_usage"]))
+    return [
+        ItemPeriod(
+            _instant(row["period"]["start"]),
+            _instant(row["period"]["end"]),
+            Decimal(str(row["total_usage"])),
+        )
+        for row in reading(call)
+    ]
+
+
+def _instant(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def read_item_total(*, mode: str, account: str, item: str, at: datetime) -> Decimal:
+    """Usage of the item's billing period that holds ``at``; 0 if Stripe lists none.
+
+    Raises `StripeUnavailable`, `StripeRefused`.
+    """
+    for period in read_item_periods(mode=mode, account=account, item=item):
+        if period.holds(at):
+            return period.total
     return Decimal(0)
