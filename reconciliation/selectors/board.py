@@ -1,10 +1,11 @@
 """The close board: what still stands between a period and its certificate."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
 from django.db import connection
+from django.db.models.functions import TruncMonth
 
 from counters.models import BillingPeriod, Counter
 from reconciliation.models import PeriodClose, Run
@@ -130,6 +131,17 @@ def customers_of(*, tenant_id: int, period: Period) -> Iterator[tuple[str, datet
         .order_by("customer_ref", "period_start")
     )
     yield from rows.iterator(chunk_size=1_000)
+
+
+def months_with_usage(*, tenant_id: int, since: datetime) -> set[datetime]:
+    """Starts of the UTC months in which periods with usage start."""
+    found = (
+        Counter.objects.filter(tenant_id=tenant_id, period_start__gte=since)
+        .annotate(month=TruncMonth("period_start", tzinfo=UTC))
+        .values_list("month", flat=True)
+        .distinct()
+    )
+    return set(found)
 
 
 def closes(*, tenant_id: int, limit: int) -> list[PeriodClose]:

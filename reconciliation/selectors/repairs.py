@@ -5,7 +5,15 @@ from uuid import UUID
 
 from billing.models import CustomerLink, PriceMapping, StripeAccount
 from counters.models import BillingPeriod, PeriodState
-from reconciliation.models import Finding, RepairPlan
+from reconciliation.models import Finding, RepairPlan, RepairStep
+
+#: A finding in a plan of these states is dealt with already.
+UNDER_WAY = (
+    RepairPlan.State.PROPOSED,
+    RepairPlan.State.APPROVED,
+    RepairPlan.State.APPLYING,
+    RepairPlan.State.APPLIED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,12 @@ def plan(*, tenant_id: int, plan_id: UUID) -> RepairPlan | None:
         .prefetch_related("steps__finding")
         .first()
     )
+
+
+def steps_of(finding: Finding) -> list[RepairStep]:
+    """The steps that dealt with a finding, newest plan first."""
+    found = RepairStep.objects.filter(finding=finding).select_related("plan")
+    return list(found.order_by("-plan_id"))
 
 
 def open_finding_ids(*, tenant_id: int, cause: str, limit: int) -> list[UUID]:

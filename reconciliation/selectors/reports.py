@@ -8,10 +8,11 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 
 from counters.models import Adjustment
 from ledger.models import Metric
-from reconciliation.models import Finding, Run
+from reconciliation.models import Finding, ReportLine, Run
 from stripemeter.lib import strictjson
 from stripemeter.lib.instants import InvalidInstant, parse_date
 from stripemeter.lib.periods import Period, utc_month
@@ -302,6 +303,27 @@ def run_of(*, tenant_id: int, run_id: UUID) -> Run | None:
 def latest_runs(*, tenant_id: int, limit: int) -> list[Run]:
     """The newest runs of the tenant."""
     return list(Run.objects.filter(tenant_id=tenant_id).order_by("-requested_at", "-pk")[:limit])
+
+
+def run(*, tenant_id: int, run_id: UUID) -> Run | None:
+    """One run of the tenant."""
+    return Run.objects.filter(tenant_id=tenant_id, pk=run_id).first()
+
+
+def lines_of(
+    run: Run, *, limit: int, status: str = "", after: tuple[str, str] | None = None
+) -> list[ReportLine]:
+    """Lines of a run by customer; those in parity only when asked for by their status.
+
+    ``after`` is the (customer, id) of the last line of the page before.
+    """
+    found = ReportLine.objects.filter(tenant_id=run.tenant_id, run_id=run.pk)
+    found = found.filter(status=status) if status else found.exclude(status="parity")
+    if after is not None:
+        found = found.filter(
+            Q(customer_ref__gt=after[0]) | Q(customer_ref=after[0], id__gt=after[1])
+        )
+    return list(found.order_by("customer_ref", "id")[:limit])
 
 
 def findings(

@@ -290,7 +290,7 @@ def _now_and_then(
                 page, after = targets.page(scope, after=after)
                 mine = targets.ours(page)
             for each in gatherer.assess(page, mine):
-                line = certified.get(each.target.key[1:])
+                line = certified.pop(each.target.key[1:], None)
                 layers = {
                     "ledger": each.ledger,
                     "counter": each.counter,
@@ -308,6 +308,13 @@ def _now_and_then(
                             "now": value,
                         }
             if after is None:
-                return
+                break
+        for line in certified.values():
+            yield {
+                "layer": "cursor",
+                "customerRef": line.customer_ref,
+                "certified": line.ledger,
+                "now": None,
+            }
     finally:
         reader.close()

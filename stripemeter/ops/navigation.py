@@ -50,6 +50,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("Reconciliation", "ops:reconciliation", "reconciliation"),
             Entry("Findings", "ops:findings", "findings"),
+            Entry("Repair plans", "ops:plans", "repair-plans"),
             Entry("Period close", "ops:closes", "closes"),
             Entry("Exports", "ops:exports", "exports"),
         ),

@@ -1,4 +1,4 @@
-"""Operator pages of reconciliation: the panel, runs and findings."""
+"""The panel, runs and findings."""
 
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from reconciliation.facts import Cause
 from reconciliation.models import Finding
+from reconciliation.selectors import repairs as selectors
 from reconciliation.selectors import reports
 from reconciliation.services import runs
 from reconciliation.services.findings import decide as record_decision
@@ -24,6 +25,7 @@ from stripemeter.lib.periods import utc_month
 from stripemeter.tenancy.operators import operator_page
 
 SHOWN, RUNS = 6, 20
+STATUSES = ("parity", "settling", "drift", "unread")
 
 
 @require_GET
@@ -89,6 +91,36 @@ def start_run(request: Any) -> HttpResponse:
 
 @require_GET
 @operator_page()
+def run(request: Any, run_id: UUID) -> HttpResponse:
+    """One run: every number of its lines, those in parity on request."""
+    tenant = request.operator.tenant
+    found = reports.run(tenant_id=tenant.pk, run_id=run_id)
+    if found is None:
+        raise Http404
+    form = filters_of(request, "status")
+    pager = Pager(request, tenant.key, f"ops-run-{run_id}", form)
+    status = form["status"] if form["status"] in STATUSES else ""
+    rows = reports.lines_of(
+        found,
+        limit=PAGE_ROWS + 1,
+        status=status,
+        after=tuple(pager.after) if pager.after else None,
+    )
+    shown = pager.cut(rows, lambda row: [row.customer_ref, str(row.id)])
+    names = reports.metric_names(tenant.pk)
+    context = {
+        "title": "Run",
+        "run": found,
+        "form": form,
+        "pager": pager,
+        "statuses": STATUSES,
+        "rows": [{"line": row, "metric": names.get(row.metric_id, "")} for row in shown],
+    }
+    return render(request, "reconciliation/run.html", context)
+
+
+@require_GET
+@operator_page()
 def findings(request: Any) -> HttpResponse:
     """Findings with a named cause, newest first."""
     tenant = request.operator.tenant
@@ -126,7 +158,11 @@ def finding(request: Any, finding_id: UUID) -> HttpResponse:
     found = reports.finding(tenant_id=tenant_id, finding_id=finding_id)
     if found is None:
         raise Http404
+    steps = selectors.steps_of(found)
     context = {
+        "plans": [step.plan for step in steps],
+        "can_propose": found.closed_at is None
+        and not any(step.plan.state in selectors.UNDER_WAY for step in steps),
         "title": f"{found.cause.replace('_', ' ').capitalize()}",
         "finding": found,
         "metric": reports.metric_names(tenant_id).get(found.metric_id, ""),
