@@ -7,7 +7,7 @@ usage of one demo customer is pushed through it.
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,8 +18,9 @@ from django.conf import settings
 from django.db.models import F
 
 from billing.models import CustomerLink, PriceMapping, Push, PushCursor
+from billing.services.mappings import Actor, create_mapping
 from billing.services.running import run_pushes
-from billing.stripe.readback import make_customer
+from billing.stripe.readback import make_customer, make_meter
 from counters.models import Counter
 from counters.services.fold import fold_everything
 from counters.services.period_states import set_period_state
@@ -82,14 +83,18 @@ class Stage:
         )
 
     def use(self, units: int = UNITS) -> None:
-        """Usage of the customer, a second ago."""
+        """Usage of the customer that makes so many units at Stripe, a second ago."""
+        self.use_exactly(units * int(max(self.mapping.unit_factor, 1)))
+
+    def use_exactly(self, quantity: int) -> None:
+        """Usage of the customer in units of the metric, a second ago."""
         columns = Columns()
         columns.add(
             StrictEvent(
                 metric=self.mapping.metric.name,
                 customer_ref=self.push.customer_ref,
                 resource_id=None,
-                quantity=str(units * int(max(self.mapping.unit_factor, 1))),
+                quantity=str(quantity),
                 ts_us=microseconds(self.now - timedelta(seconds=1)),
                 meta=None,
                 source="system",
@@ -226,6 +231,50 @@ def _freeze(stage: Stage) -> str:
     return f"the period of {stage.push.customer_ref} is frozen, and {UNITS} units came late"
 
 
+def _out_of_window(stage: Stage) -> str:
+    return _told(stage, "bad_request", options={"code": "timestamp_too_far_in_past"})
+
+
+def _straddle(stage: Stage) -> str:
+    said = _told(stage, "lose")
+    yesterday = stage.now - timedelta(days=1)
+    stage.foreign(Decimal(UNITS), yesterday)
+    return f"{said}, and stand on {yesterday:%Y-%m-%d} instead"
+
+
+def _recreated(stage: Stage) -> str:
+    stage.send()
+    made = make_meter(mode="live", event_name=stage.push.target, replace=True)
+    return f"the meter of {stage.push.target} was archived and made anew as {made}"
+
+
+CARRY_METRIC, CARRY_FACTOR = "demo_thousands", 1_000
+
+
+def _carry(stage: Stage) -> str:
+    known = PriceMapping.objects.filter(
+        tenant_id=stage.push.tenant_id, metric__name=CARRY_METRIC, active=True
+    )
+    mapping = known.select_related("metric").first()
+    if mapping is None:
+        make_meter(mode="live", event_name=CARRY_METRIC)
+        mapping = create_mapping(
+            actor=Actor(stage.push.tenant_id, "demo_drift", stage.now),
+            metric=CARRY_METRIC,
+            values={
+                "aggregation": "sum",
+                "stripe_account": stage.mapping.stripe_account,
+                "price_id": stage.mapping.price_id,
+                "unit_factor": CARRY_FACTOR,
+                "value_decimals": 0,
+            },
+        )
+    stage = replace(stage, mapping=mapping)
+    stage.use_exactly(CARRY_FACTOR + CARRY_FACTOR // 2)
+    stage.send()
+    return f"1,500 {CARRY_METRIC} of {stage.push.customer_ref} came in, sold by the thousand"
+
+
 INJECTIONS: dict[str, Callable[[Stage], str]] = {
     Cause.IN_FLIGHT: _in_flight,
     Cause.SETTLING: _settling,
@@ -237,6 +286,10 @@ INJECTIONS: dict[str, Callable[[Stage], str]] = {
     Cause.WRONG_CUSTOMER: _wrong_customer,
     Cause.COUNTER_MISMATCH: _counter,
     Cause.LATE_AFTER_FREEZE: _freeze,
+    Cause.OUT_OF_WINDOW: _out_of_window,
+    Cause.BOUNDARY_STRADDLE: _straddle,
+    Cause.METER_RECREATED: _recreated,
+    Cause.ROUNDING_CARRY: _carry,
 }
-#: Causes that need weeks or a second price: they are injected in tests only.
+#: Causes that need a finished month with an invoice: they are injected in tests only.
 NOT_IN_THE_DEMO = frozenset(set(Cause) - {Cause(name) for name in INJECTIONS})

@@ -176,3 +176,18 @@ def make_customer(*, mode: str, name: str) -> str:
     """A new customer's id; for the demo, whose Stripe is the sandbox."""
     params: Any = {"name": name}
     return str(client_for(mode).v1.customers.create(params).id)
+
+
+def make_meter(*, mode: str, event_name: str, replace: bool = False) -> str:
+    """A new summing meter's id; ``replace`` archives the active one first. For the demo, too."""
+    meters = client_for(mode).v1.billing.meters
+    if replace:
+        for known in meters.list({"status": "active", "limit": PAGE_ROWS}).data:
+            if known.event_name == event_name:
+                meters.deactivate(known.id)
+    params: Any = {
+        "display_name": event_name,
+        "event_name": event_name,
+        "default_aggregation": {"formula": "sum"},
+    }
+    return str(meters.create(params).id)
