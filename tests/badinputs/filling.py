@@ -65,6 +65,9 @@ class Filler:
         fresh = getattr(self, f"_{name.lower()}", None)
         if fresh is not None:
             return str(fresh(shift, option))
+        made = f"{name}:{option}"
+        if made in self.values:
+            name, option = made, None
         value = self.values.get(name)
         if callable(value):
             value = value()

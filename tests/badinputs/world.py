@@ -15,10 +15,16 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 from django.utils.crypto import get_random_string
 
+from billing.models import Push, PushCursor, PushSlice, StripeAccount
+from counters.services.adjustments import create_adjustment
 from stripemeter.lib import clock
+from stripemeter.lib.decimals import decimal_of
+from stripemeter.lib.periods import utc_month
 from stripemeter.tenancy import services
 from stripemeter.tenancy.models import ApiKey, Membership, Tenant
+from stripemeter.tenancy.principals import Principal
 from stripemeter.tenancy.scopes import ALL_SCOPES
+from widget.services import sessions
 
 CANARY = "canary-of-tenant-b-7d1f"
 PASSWORD = "correct horse battery staple"
@@ -140,7 +146,8 @@ class World:
             "ADJ_BY_OPERATOR": cache(lambda: self._adjustment(by_operator=True)),
             "WIDGET_A": cache(lambda: self._widget("KEY_A", "cus_t1")),
             "WIDGET_B": cache(lambda: self._widget("KEY_B", "cus_b1")),
-            "WIDGET_A_EXPIRED": lambda: None,
+            "WIDGET_A_EXPIRED": cache(lambda: self._widget_at(timedelta(hours=-25))),
+            "WIDGET_A:iat=+10m": cache(lambda: self._widget_at(timedelta(minutes=10))),
             "WIDGET_A_OF_REVOKED_KEY": cache(self._orphan_widget),
         }
         return found
@@ -175,7 +182,27 @@ class World:
         }, key=key))  # fmt: skip
 
     def _pushed_mapping(self) -> str | None:
-        return None  # needs a worker and a sandbox; tests/billing holds mappings to these rules
+        """A mapping with an acknowledged push in the open period."""
+        made = self._mapping("requests", "KEY_A")
+        if made is None:
+            return None
+        now, month = clock.now(), utc_month(clock.now())
+        account, _ = StripeAccount.objects.get_or_create(account="acct_1A", mode="live")
+        key: dict[str, Any] = {
+            "tenant_id": self.tenants["A"].pk, "mapping_id": uuid.UUID(made),
+            "customer_ref": "cus_t1", "period_start": month.start, "mode": "live",
+        }  # fmt: skip
+        PushCursor.objects.create(
+            **key, period_end=month.end, next_sequence=2, held_at=now, held_reason="test"
+        )
+        PushSlice.objects.create(**key, day=now.date(), intended=7)
+        Push.objects.create(
+            **key, id=uuid.uuid4(), slice_day=now.date(), sequence=1, account=account,
+            semantics="increment", target="requests", stripe_customer_id="cus_S1",
+            identifier=f"test-{made}", value=7, delta=7, stamped_at=now, state="acknowledged",
+            not_before=now, created_at=now, settled_at=now,
+        )  # fmt: skip
+        return made
 
     def _backfill(self) -> str | None:
         answer = self.api("POST", "/v1/events/backfill", {
@@ -198,7 +225,13 @@ class World:
 
     def _adjustment(self, *, by_operator: bool = False) -> str | None:
         if by_operator:
-            return None
+            made = create_adjustment(
+                tenant_id=self.tenants["A"].pk, metric="api_calls", customer_ref="cus_t1",
+                period_start=clock.now(), delta=decimal_of(5), reason="correction",
+                actor="user:operator", now=clock.now(),
+            )  # fmt: skip
+            self.operator("operator", "owner")
+            return str(made.pk)
         answer = self.api("POST", "/v1/adjustments", {
             "tenantId": self.tenants["A"].key, "metric": "api_calls", "customerRef": "cus_t1",
             "periodStart": datetime.now(UTC).strftime("%Y-%m-01"), "delta": 5,
@@ -212,6 +245,20 @@ class World:
             "origins": ["https://app.customer.example"],
         }, key=key)  # fmt: skip
         return str(answer["token"]) if answer else None
+
+    def _widget_at(self, shift: timedelta) -> str:
+        """A token of cus_t1 that was issued at another moment."""
+        key = ApiKey.objects.get(lookup=self.keys["KEY_A"][8:20])
+        tenant = self.tenants["A"]
+        minted = sessions.mint_session(
+            principal=Principal(tenant.pk, tenant.key, "test", frozenset(), key.pk),
+            customer_ref="cus_t1",
+            origins=["https://app.customer.example"],
+            lifetime=sessions.LIFETIME_DEFAULT,
+            metrics=None,
+            now=clock.now() + shift,
+        )
+        return str(minted.token)
 
     def _orphan_widget(self) -> str | None:
         token = self._widget("KEY_A_OTHER", "cus_t1")
