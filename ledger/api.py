@@ -69,7 +69,9 @@ class IngestView(DirectPostView):
         return _answer(outcome)
 
     def _columns(self, request: HttpRequest) -> wire.Columns:
-        media_type = require_json(request.content_type or "", also=cloudevents.MEDIA_TYPES)
+        # Django's own `content_type` leaves the charset out.
+        whole = request.META.get("CONTENT_TYPE", "")
+        media_type = require_json(whole, also=cloudevents.MEDIA_TYPES)
         body = read_body(request, limit=self.body_limit_bytes, takes_gzip=True)
         tenant_key = self.principal.tenant_key
         if media_type == "application/json":
