@@ -14,11 +14,14 @@ from billing.projection import Line, Projection, project
 from counters.models import Adjustment
 from counters.selectors import MetricUsage, period_of
 from counters.selectors.history import Point, usage_history
-from ledger.models import Metric
+from ledger.models import Metric, PendingBatch
 from stripemeter.lib.charts import bars
 from stripemeter.lib.decimals import plain
 from stripemeter.lib.periods import Period
 from widget.access import Viewer
+
+#: A batch that waits longer than this to be folded is worth a word.
+DELAYED = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Page:
     outlook: Outlook
     cards: list[MetricCard]
     pending_events: int
+    #: Counting is behind by more than a minute; the numbers include what waits.
+    is_delayed: bool
     updated_at: datetime | None
 
     @property
@@ -129,8 +134,14 @@ def read_page(viewer: Viewer, *, now: datetime) -> Page:
         outlook=expected,
         cards=cards,
         pending_events=sum(usage.pending_events for usage in projection.usage),
+        is_delayed=_is_delayed(tenant_id, now),
         updated_at=max(newest, default=None),
     )
+
+
+def _is_delayed(tenant_id: int, now: datetime) -> bool:
+    late = PendingBatch.objects.filter(tenant_id=tenant_id, recorded_at__lt=now - DELAYED)
+    return late.exists()
 
 
 def _waiting(tenant_id: int, customer: str, period: Period) -> dict[int, Decimal]:
@@ -219,5 +230,6 @@ def as_json(page: Page) -> dict[str, Any]:
             "asOf": page.now,
             "lastUpdate": page.updated_at,
             "pendingEvents": page.pending_events,
+            "delayed": page.is_delayed,
         },
     }

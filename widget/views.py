@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -12,10 +13,11 @@ from django.views.decorators.http import require_GET
 from counters.selectors import period_of
 from ledger import selectors as ledger
 from ledger.models import Metric
-from stripemeter.lib import clock
+from stripemeter.lib import clock, cursors
 from stripemeter.lib.cells import csv_line
 from stripemeter.lib.errors import Forbidden, ProblemError, Unauthenticated
 from stripemeter.lib.http import json_response
+from stripemeter.lib.instants import parse_instant, rfc3339
 from widget.access import Viewer, bearer_token, viewer_of
 from widget.page import Page, as_json, read_page
 
@@ -73,10 +75,24 @@ def body(request: Any, viewer: Viewer) -> HttpResponse:
 
 @_with_viewer
 def events(request: Any, viewer: Viewer) -> HttpResponse:
-    """``GET /widget/usage/events``: the newest events behind one number."""
+    """``GET /widget/usage/events``: the events behind one number, newest first, in pages."""
     metric = _metric(request, viewer)
-    found = ledger.list_events(_own_events(viewer, metric), limit=EVENTS_SHOWN)
-    return _page("widget/_events.html", {"events": found, "metric": metric})
+    place: dict[str, Any] = {
+        "tenant_key": viewer.tenant.key,
+        "listing": "widget-events",
+        "filters": {"customer": viewer.customer_ref, "metric": metric.name},
+    }
+    after = None
+    if request.GET.get("cursor"):
+        ts, key = cursors.decode(request.GET["cursor"], **place)
+        after = (parse_instant(ts), UUID(key))
+    found = ledger.list_events(_own_events(viewer, metric), limit=EVENTS_SHOWN + 1, after=after)
+    following = ""
+    if len(found) > EVENTS_SHOWN:
+        found = found[:EVENTS_SHOWN]
+        following = cursors.encode([rfc3339(found[-1].ts), str(found[-1].key)], **place)
+    context = {"events": found, "metric": metric, "following": following, "first": after is None}
+    return _page("widget/_events.html", context)
 
 
 @_with_viewer

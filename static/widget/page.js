@@ -57,6 +57,16 @@
     height();
   }, true);
   content.addEventListener("click", async (event) => {
+    const more = event.target.dataset.more;
+    if (more) {
+      const answer = await get("events", { metric: event.target.dataset.metric, cursor: more }).catch(() => null);
+      if (!answer || !answer.ok) { say(main.dataset.offline); return; }
+      const place = event.target.parentElement;
+      place.insertAdjacentHTML("beforebegin", await answer.text());
+      place.remove();
+      height();
+      return;
+    }
     const name = event.target.dataset.download;
     if (!name) return;
     const answer = await get("events.csv", { metric: name }).catch(() => null);
