@@ -63,6 +63,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("Audit trail", "ops:audit", "audit"),
             Entry("Settings", "ops:settings", "settings", "maintainer"),
             Entry("System", "ops:system", "system"),
+            Entry("Records", "ops:records", "records"),
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from stripemeter.ops import keys, members, search, tenant_settings, trail, views
+from stripemeter.ops import keys, members, records, search, tenant_settings, trail, views
 
 app_name = "ops"
 urlpatterns = [
@@ -21,6 +21,7 @@ urlpatterns = [
     path("invitation/<str:uidb64>/<str:token>/", members.Invitation.as_view(), name="invitation"),
     path("settings/", tenant_settings.tenant_settings, name="settings"),
     path("audit/", trail.audit_trail, name="audit"),
+    path("records/", records.records, name="records"),
     path("system/", trail.system, name="system"),
     path("", include("ledger.ops_urls")),
     path("", include("counters.ops_urls")),

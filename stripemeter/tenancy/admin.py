@@ -21,7 +21,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 from stripemeter.lib import clock
 from stripemeter.lib.ratelimit import limiter
 from stripemeter.tenancy import audit, members, roles, services
-from stripemeter.tenancy.admin_base import ReadOnlyAdmin, TenantScopedAdmin, say
+from stripemeter.tenancy.admin_base import OWN_TENANTS, ReadOnlyAdmin, TenantScopedAdmin, say
 from stripemeter.tenancy.models import ApiKey, AuditEntry, Membership, Tenant
 from stripemeter.tenancy.scopes import ALL_SCOPES, DEFAULT_SCOPES
 
@@ -102,7 +102,7 @@ class MembershipAdmin(TenantScopedAdmin):
 
     change_role = "owner"
     list_display = ("user", "tenant", "role", "created_at")
-    list_filter = ("role", "tenant")
+    list_filter = ("role", OWN_TENANTS)
     search_fields = ("user__username", "tenant__key")
     list_select_related = ("user", "tenant")
     fields = ("tenant", "user", "role")
@@ -194,7 +194,7 @@ class ApiKeyAdmin(TenantScopedAdmin):
     change_role = "owner"
     form = ApiKeyForm
     list_display = ("name", "shown_prefix", "tenant", "shown_status", "created_by", "last_used_at")
-    list_filter = ("tenant", "is_live", ("revoked_at", admin.EmptyFieldListFilter))
+    list_filter = (OWN_TENANTS, "is_live", ("revoked_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "lookup", "tenant__key")
     list_select_related = ("tenant",)
     ordering = ("-id",)
@@ -320,7 +320,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     """The audit trail."""
 
     list_display = ("recorded_at", "tenant", "actor", "action", "object_id", "address")
-    list_filter = ("action", "object_type", "tenant")
+    list_filter = ("action", "object_type", OWN_TENANTS)
     search_fields = ("actor", "action", "object_id", "request_id")
     list_select_related = ("tenant",)
     date_hierarchy = "recorded_at"

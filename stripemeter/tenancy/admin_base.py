@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,6 +11,21 @@ from unfold.admin import ModelAdmin
 from stripemeter.lib.errors import ProblemError
 from stripemeter.tenancy import roles
 from stripemeter.tenancy.models import Tenant
+
+
+class TenantFilter(admin.RelatedFieldListFilter):
+    """Offers the operator's own tenants; Django's offers every row of the table."""
+
+    def field_choices(
+        self, field: Any, request: HttpRequest, model_admin: Any
+    ) -> list[tuple[str, Any]]:
+        """Tenants to choose from."""
+        own = roles.tenants_of(request.user).order_by("key")
+        return [(str(tenant.pk), str(tenant)) for tenant in own]
+
+
+#: In a ``list_filter``.
+OWN_TENANTS = ("tenant", TenantFilter)
 
 
 class TenantScopedAdmin(ModelAdmin):  # type: ignore[misc]  # ships no types
@@ -30,6 +45,10 @@ class TenantScopedAdmin(ModelAdmin):  # type: ignore[misc]  # ships no types
         rows: QuerySet[Any] = super().get_queryset(request)
         if getattr(request.user, "is_superuser", False):
             return rows
+        return self.of_operator(rows, request)
+
+    def of_operator(self, rows: QuerySet[Any], request: HttpRequest) -> QuerySet[Any]:
+        """Of ``rows``, those that an operator who is no superuser may see."""
         return rows.filter(**{f"{self.tenant_path}__in": roles.tenants_of(request.user)})
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -101,6 +120,18 @@ class ReadOnlyAdmin(TenantScopedAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never."""
         return False
+
+
+class SuperuserAdmin(ReadOnlyAdmin):
+    """Facts of no single tenant: shown to superusers alone."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Superusers."""
+        return bool(getattr(request.user, "is_superuser", False))
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Superusers."""
+        return self.has_module_permission(request)
 
 
 def say(request: HttpRequest, text: str, *, good: bool = True) -> None:

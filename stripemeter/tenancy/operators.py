@@ -105,6 +105,7 @@ def operator_page(role: str = "viewer") -> Callable[[_View], _View]:
                 told: dict[str, Any] = {"problem": problem}
                 return render(request, "ops/problem.html", told, status=problem.status)
 
+        guarded.operator_role = role  # type: ignore[attr-defined]
         return guarded
 
     return decorate

@@ -28,9 +28,22 @@ def tenants_of(user: Any, *, at_least: str = "viewer") -> QuerySet[Tenant]:
 
 
 def may(user: Any, role: str, *, tenant_id: int | None = None) -> bool:
-    """Whether ``user`` has ``role`` or a higher one, in this tenant or, if None, in any."""
-    tenants = tenants_of(user, at_least=role)
-    return tenants.exists() if tenant_id is None else tenants.filter(pk=tenant_id).exists()
+    """Whether ``user`` has ``role`` or a higher one, in this tenant or, if None, in any.
+
+    What a person object once learned it keeps: it lives for one request, and the admin asks
+    for every registered model.
+    """
+    if not getattr(user, "is_active", False):
+        return False
+    if user.is_superuser:
+        return tenant_id is None or Tenant.objects.filter(pk=tenant_id).exists()
+    held: dict[int, int] | None = getattr(user, "_ranks_by_tenant", None)
+    if held is None:
+        memberships = Membership.objects.filter(user=user, tenant__is_active=True)
+        held = {each: RANKS[name] for each, name in memberships.values_list("tenant_id", "role")}
+        user._ranks_by_tenant = held
+    wanted = held.values() if tenant_id is None else [held.get(tenant_id, 0)]
+    return any(rank >= RANKS[role] for rank in wanted)
 
 
 def actor_of(user: Any) -> str:
