@@ -63,17 +63,24 @@ SELECT m.id, c.customer_ref,
        CASE m.aggregation WHEN 'sum' THEN c.sum WHEN 'count' THEN c.event_count
             WHEN 'max' THEN c.max WHEN 'min' THEN c.min WHEN 'last' THEN c.last
             ELSE c.unique_count END + c.adjusted,
-       coalesce(p.acknowledged, 0)
+       coalesce((
+           SELECT sum(p.delta) FROM billing_push p
+           WHERE p.tenant_id = %(tenant)s AND p.mapping_id = m.id
+             AND p.customer_ref = c.customer_ref AND p.period_start = c.period_start
+             AND p.mode = 'live' AND p.state = 'acknowledged'), 0)
 FROM billing_pricemapping m
 JOIN counters_counter c ON c.tenant_id = m.tenant_id AND c.metric_id = m.metric_id
+LEFT JOIN billing_pushcursor k
+  ON k.tenant_id = m.tenant_id AND k.mapping_id = m.id AND k.customer_ref = c.customer_ref
+ AND k.period_start = c.period_start AND k.mode = 'live'
 LEFT JOIN (
-    SELECT mapping_id, customer_ref, period_start, sum(delta) AS acknowledged
-    FROM billing_push
-    WHERE tenant_id = %(tenant)s AND mode = 'live' AND state = 'acknowledged'
-    GROUP BY 1, 2, 3
-) p ON p.mapping_id = m.id AND p.customer_ref = c.customer_ref
-   AND p.period_start = c.period_start
+    SELECT DISTINCT mapping_id, customer_ref, period_start FROM billing_push
+    WHERE tenant_id = %(tenant)s AND mode = 'live' AND state <> 'acknowledged'
+) o ON o.mapping_id = m.id AND o.customer_ref = c.customer_ref
+   AND o.period_start = c.period_start
 WHERE m.tenant_id = %(tenant)s AND m.active AND c.period_end > %(now)s
+  -- Planned as it stands and all of it acknowledged: at most a carry is left.
+  AND (k.seen_revision IS DISTINCT FROM c.revision OR o.mapping_id IS NOT NULL)
   AND (m.effective_from IS NULL OR m.effective_from <= c.period_start)
   AND (m.effective_to IS NULL OR m.effective_to >= c.period_end)
 """

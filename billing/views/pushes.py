@@ -18,11 +18,14 @@ from billing.tasks import wake_push
 from stripemeter.lib import clock, text
 from stripemeter.lib.errors import invalid
 from stripemeter.lib.pages import PAGE_ROWS, Pager, back, filters_of
+from stripemeter.lib.panels import remembered
 from stripemeter.tenancy.operators import operator_page
 
 #: States that a person may settle.
 DECIDABLE = ("needs_review", "unknown", "parked")
 OPEN, WAITING = "open", "waiting"
+#: The sums over every push are read this often at most.
+TOTALS_SECONDS = 30
 
 
 @require_GET
@@ -42,6 +45,11 @@ def pushes(request: Any) -> HttpResponse:
         before=UUID(pager.after) if pager.after else None,
         limit=PAGE_ROWS + 1,
     )
+    totals, totals_at = remembered(
+        f"push-totals:{tenant.pk}",
+        TOTALS_SECONDS,
+        lambda: selectors.mapping_totals(tenant_id=tenant.pk),
+    )
     context = {
         "title": "Pushes",
         "form": form,
@@ -53,7 +61,8 @@ def pushes(request: Any) -> HttpResponse:
         ],
         "modes": Mode.choices,
         "counts": selectors.push_counts(tenant_id=tenant.pk),
-        "totals": selectors.mapping_totals(tenant_id=tenant.pk),
+        "totals": totals,
+        "totals_at": totals_at,
         "held": selectors.held_cursors(tenant_id=tenant.pk, limit=20),
     }  # fmt: skip
     return render(request, "billing/pushes.html", context)

@@ -12,7 +12,7 @@ from billing.services.mappings import Actor, create_mapping
 from counters.models import Adjustment
 from counters.services.adjustments import create_adjustment
 from ledger.services.registry import forget_cached_metrics
-from stripemeter.lib import clock
+from stripemeter.lib import clock, redisclient
 from stripemeter.lib.decimals import decimal_of
 from stripemeter.tenancy.models import Membership, Tenant
 from stripemeter.tenancy.recognition import forget_cached_keys
@@ -68,6 +68,8 @@ class Office:
 def _no_caches() -> None:
     forget_cached_keys()
     forget_cached_metrics()
+    for name in redisclient.client().scan_iter("*:panel-*"):
+        redisclient.client().delete(name)
 
 
 def use(tenant: Tenant, customer: str, quantity: int = 10) -> None:
