@@ -6,7 +6,7 @@ UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes
   --no-emit-index-url --no-header --quiet pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants audit sbom docs-test
+.PHONY: help demo clean-demo test lint venv venv-demo lock bench badinputs chaos mutants audit sbom docs-test screenshots
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ sbom: venv ## list what the server is made of: build/sbom.cdx.json (CycloneDX)
 	@mkdir -p build
 	@.venv/bin/cyclonedx-py requirements requirements.lock --output-reproducible --of JSON -o build/sbom.cdx.json
 	@echo "build/sbom.cdx.json written"
+
+screenshots: venv ## every page, light and dark, 1600 and 360 px, into screenshots/
+	$(PYTHON) -m tests.browser.screenshots $(SCREENSHOTS_ARGS)
 
 badinputs: venv ## send every bad request of the catalogue (../shared) to a live server
 	$(PYTHON) -m pytest tests/badinputs -n 0 -rs -p no:randomly

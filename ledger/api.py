@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from ledger import cloudevents, description, wire
+from ledger import cloudevents, description, refusals, wire
 from ledger.limits import limits
 from ledger.services.ingest import Outcome, Result, ingest
 from stripemeter.lib import clock, requestid, strictjson, text, tracing
@@ -54,18 +54,24 @@ class IngestView(DirectPostView):
         """Read, store, and answer per event."""
         if request.META.get("QUERY_STRING"):
             self.check_tenant()
-        columns = self._columns(request)
-        self._apply_header_key(request, columns)
-        tenant_id = self.principal.tenant_id
+        now, tenant_id = clock.now(), self.principal.tenant_id
+        try:
+            columns = self._columns(request)
+            self._apply_header_key(request, columns)
+        except InvalidRequest:
+            refusals.note(tenant_id=tenant_id, events=1, now=now)  # as one: it cannot be read
+            raise
         with tracing.span("ledger.ingest", tenant_id=tenant_id, events=len(columns)):
             outcome = ingest(
                 tenant_id=tenant_id,
                 columns=columns,
-                now=clock.now(),
+                now=now,
                 future_tolerance=_FUTURE,
                 meta_bytes_max=settings.MAX_EVENT_META_BYTES,
             )
             tracing.remember(tenant_id)
+        if outcome.errors:
+            refusals.note(tenant_id=tenant_id, events=len(outcome.errors), now=now)
         return _answer(outcome)
 
     def _columns(self, request: HttpRequest) -> wire.Columns:

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from ledger import selectors
+from ledger import refusals, selectors
 from ledger.models import Metric
 from ledger.wire import SOURCES
 from stripemeter.lib import clock, cursors
@@ -40,6 +40,7 @@ def ingest_panel(request: Any) -> HttpResponse:
         "hour": sum(minutes.values()),
         "last_minute": minutes.get(series[-2], 0),
         "chart": chart,
+        "refused": refusals.last_hour(tenant_id=tenant_id, now=now),
         "conflicts": selectors.open_conflicts(tenant_id),
         "unconfigured": Metric.objects.filter(tenant_id=tenant_id, configured=False).count(),
     }

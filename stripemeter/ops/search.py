@@ -1,4 +1,4 @@
-"""One box that finds a customer, an event by its key, or a push by its identifier."""
+"""One box that finds a customer, an event by its key, a push, or the customer of an invoice."""
 
 import contextlib
 from typing import Any
@@ -10,10 +10,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
+from billing.invoices import invoice_period
 from billing.models import CustomerLink, Push
 from counters.models import Counter
 from ledger.identity import key_of_text
 from ledger.models import Event
+from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.pages import filters_of
 from stripemeter.tenancy.operators import operator_page
 
@@ -47,6 +49,10 @@ def _hits(tenant_id: int, wanted: str) -> list[tuple[str, str, str]]:
         "id", "identifier"
     )
     found += [("Push", name, reverse("ops:push", args=[key])) for key, name in pushes]
+    invoice = invoice_period(tenant_id=tenant_id, invoice_id=wanted)
+    if invoice is not None:
+        url = f"{_customer_url(invoice.customer_ref)}&{urlencode({'at': rfc3339(invoice.start)})}"
+        found.append(("Invoice", f"{wanted}, {invoice.customer_ref}", url))
     links = CustomerLink.objects.filter(tenant_id=tenant_id, stripe_customer_id=wanted)
     refs = dict.fromkeys(links.values_list("customer_ref", flat=True))
     counters = Counter.objects.filter(

@@ -3,12 +3,18 @@
 import re
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
+from billing.models import CustomerLink
+from billing.stripe_sandbox.process import SandboxProcess
 from counters.models import Counter
+from ledger import refusals
 from ledger.models import Event
-from stripemeter.lib import redisclient
+from stripemeter.demo.catalog import METRICS
+from stripemeter.demo.stripe_side import StripeSide
+from stripemeter.lib import clock, redisclient
 from stripemeter.lib.ratelimit import limiter
 from stripemeter.tenancy.models import ApiKey, AuditEntry
 from tests.ops.conftest import Office
@@ -77,3 +83,34 @@ def test_search_finds_customers_and_events_of_the_own_tenant(office: Office) -> 
     for hidden in ("globex-customer", str(theirs.key_text), str(theirs.key), "a\x00b"):
         assert client.get(url, {"find": hidden}).status_code == 200
     assert Counter.objects.filter(tenant_id=office.globex.pk).exists()
+
+
+def test_an_invoice_leads_to_its_customer_of_the_own_tenant(
+    office: Office, sandbox: SandboxProcess
+) -> None:
+    live = StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY)
+    price = live.metered_price(METRICS[1], event_name="search_test")
+    customer = live.customer("acme-customer", "acme")
+    live.subscription(customer, [price])
+    sandbox.advance(32 * 86_400)
+    invoice = live.get(f"/v1/invoices?customer={customer}")["data"][0]["id"]
+    office.mapping()
+    CustomerLink.objects.create(
+        tenant=office.acme, customer_ref="acme-customer", stripe_customer_id=customer,
+        created_at=clock.now(), created_by="test",
+    )  # fmt: skip
+    url = reverse("ops:search")
+    found = office.sign_in("viewer").get(url, {"find": invoice})
+    assert found["Location"].startswith("/admin/customers/customer?ref=acme-customer&at=")
+    office.mapping(office.globex)
+    theirs = office.sign_in("viewer", name="theirs", tenant=office.globex)
+    assert "Nothing is called" in theirs.get(url, {"find": invoice}).content.decode()
+    gone = office.sign_in("viewer", name="third").get(url, {"find": "in_unknown"})
+    assert "Nothing is called" in gone.content.decode()
+
+
+def test_refused_events_show_on_the_ingest_panel(office: Office) -> None:
+    refusals.note(tenant_id=office.acme.pk, events=3, now=clock.now())
+    refusals.note(tenant_id=office.globex.pk, events=9, now=clock.now())
+    page = office.sign_in("viewer").get(reverse("ops:ingest-panel")).content.decode()
+    assert "Refused in the last hour</dt><dd>3</dd>" in page
