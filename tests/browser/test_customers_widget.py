@@ -15,7 +15,6 @@ from tests.ops.conftest import use
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.large,  # minutes of Chromium: run with -m large
     pytest.mark.xdist_group("browser-widget"),
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
 ]
