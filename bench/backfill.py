@@ -118,7 +118,9 @@ def main() -> None:
                 quiet += run()
                 operation = _queue(tenant.pk, given.rows, f"r{number}")
                 with parts._process(WORKER):
-                    time.sleep(2)  # until it has started and taken the operation
+                    while operation.steps_done == 0:
+                        time.sleep(0.1)
+                        operation.refresh_from_db()
                     beside += run()
                 operation.refresh_from_db()
                 done += operation.result["accepted"]
