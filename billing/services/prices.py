@@ -8,9 +8,6 @@ from django.db import transaction
 
 from billing.models import Mode, PriceMapping, PriceVersion
 from billing.pricing import Price, PricingError, RuleSet, price_from_config, price_from_stripe
-from billing.stripe.client import KeyMissing, KeyOfWrongMode
-from billing.stripe.errors import StripeRefused, StripeUnavailable
-from billing.stripe.prices import fetch_price
 from stripemeter.lib import strictjson
 from stripemeter.lib.logs import get_logger
 
@@ -35,6 +32,18 @@ def fingerprint_of(document: dict[str, Any]) -> str:
     """SHA-256 over the members of a Price object that decide an amount."""
     decisive = {name: document.get(name) for name in _DECISIVE}
     return hashlib.sha256(strictjson.canonical(decisive)).hexdigest()
+
+
+def same_terms(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two Price objects charge the same, whichever meters feed them."""
+
+    def terms(document: dict[str, Any]) -> bytes:
+        decisive = {name: document.get(name) for name in _DECISIVE}
+        recurring = dict(decisive["recurring"] or {})
+        recurring.pop("meter", None)
+        return strictjson.canonical({**decisive, "recurring": recurring})
+
+    return terms(one) == terms(other)
 
 
 @transaction.atomic
@@ -64,32 +73,6 @@ def newest_version(*, account: str, mode: str, price_id: str) -> PriceVersion | 
         .order_by("-seen_at", "-pk")
         .first()
     )
-
-
-def refresh_prices(*, now: datetime) -> int:
-    """Read every price that an active mapping names; how many could be read.
-
-    A price that cannot be read keeps its last version; the reason is logged.
-    """
-    wanted: set[tuple[str, str, str]] = set()
-    for mapping in PriceMapping.objects.filter(active=True):
-        wanted.add((Mode.LIVE, mapping.stripe_account, mapping.price_id))
-        if mapping.shadow and mapping.shadow_stripe_account and mapping.shadow_price_id:
-            wanted.add((Mode.TEST, mapping.shadow_stripe_account, mapping.shadow_price_id))
-    return sum(
-        _refresh(mode=mode, account=account, price_id=price_id, now=now)
-        for mode, account, price_id in sorted(wanted)
-    )
-
-
-def _refresh(*, mode: str, account: str, price_id: str, now: datetime) -> bool:
-    try:
-        document = fetch_price(mode=mode, account=account, price_id=price_id)
-    except (StripeRefused, StripeUnavailable, KeyMissing, KeyOfWrongMode) as error:
-        log.warning("price.unreadable", price_id=price_id, mode=mode, error=str(error))
-        return False
-    store_price(account=account, mode=mode, document=document, now=now)
-    return True
 
 
 def price_of(mapping: PriceMapping) -> Price | None:

@@ -1,7 +1,8 @@
 """What events of Stripe do here: `prepare` reads, `apply` writes in the inbox's transaction.
 
 Invoices move billing periods; subscriptions set billing calendars; meter error reports
-reject the pushes they name. Everything else is kept and shown, and changes nothing.
+reject the pushes they name. Every object that the mirror knows is read again into it, and
+a price becomes a new version. Everything else is kept and shown, and changes nothing.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import Any
 from django.db.models import Q
 
 from billing.models import CustomerLink, PriceMapping, Push, PushCursor, WebhookInbox
-from billing.services import delivery
-from billing.stripe import reading
+from billing.services import delivery, mirroring
+from billing.stripe import mirror, reading
+from billing.stripe.errors import StripeRefused
 from counters.models import BillingCalendar, Counter, PeriodState
 from counters.selectors import period_of
 from counters.services.calendars import set_calendar
@@ -25,6 +27,7 @@ from stripemeter.lib.periods import Period
 log = get_logger(__name__)
 
 ACTOR = "stripe"
+HTTP_NOT_FOUND = 404
 METER_ERRORS = frozenset(
     {"v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"}
 )
@@ -52,6 +55,8 @@ class Prepared:
     found: dict[str, Any] = field(default_factory=dict)
     #: How mappings may name the account: an event of the key's own account names none.
     accounts: tuple[str, ...] = ()
+    #: When the read began (`mirror.read_instant`).
+    read_at: datetime | None = None
 
     @property
     def mode(self) -> str:
@@ -70,21 +75,25 @@ def prepare(event: WebhookInbox) -> Prepared:
     if event.type in METER_ERRORS:
         found = reading.thin_event(mode=bare.mode, account=bare.account, event_id=event.event_id)
         return Prepared(event, "meter_error", found, _names(bare))
-    if event.kind != WebhookInbox.Kind.SNAPSHOT or not event.livemode:
+    if event.kind != WebhookInbox.Kind.SNAPSHOT:
         return bare
     said = strictjson.loads(bytes(event.body))["data"]["object"]
     identifier = said.get("id")
-    if not isinstance(identifier, str):
+    kind = "meter" if said.get("object") == "billing.meter" else said.get("object")
+    if not isinstance(identifier, str) or kind not in {*mirror.KINDS, "meter"}:
         return bare
-    if event.type.startswith("invoice.") and said.get("object") == "invoice":
-        found = reading.invoice(mode=bare.mode, account=bare.account, invoice_id=identifier)
-        return Prepared(event, "invoice", found, _names(bare))
-    if event.type.startswith("customer.subscription.") and said.get("object") == "subscription":
-        found = reading.subscription(
-            mode=bare.mode, account=bare.account, subscription_id=identifier
+    read_at = mirror.read_instant()
+    try:
+        found = reading.retrieve(
+            mode=bare.mode, account=bare.account, kind=kind, object_id=identifier
         )
-        return Prepared(event, "subscription", found, _names(bare))
-    return bare
+    except StripeRefused as error:
+        if error.http_status != HTTP_NOT_FOUND or not event.type.endswith(".deleted"):
+            raise
+        found = {"id": identifier, "object": said["object"], "deleted": True}
+    if kind != "meter":
+        mirroring.fetch_parents(kind, found, mode=bare.mode, account=bare.account, read_at=read_at)
+    return Prepared(event, kind, found, _names(bare), read_at)
 
 
 def _names(prepared: Prepared) -> tuple[str, ...]:
@@ -96,13 +105,43 @@ def _names(prepared: Prepared) -> tuple[str, ...]:
 
 def apply(prepared: Prepared, *, now: datetime) -> Effect:
     """Write what the event means, inside the caller's transaction."""
-    if prepared.kind == "invoice":
-        return _apply_invoice(prepared, now)
-    if prepared.kind == "subscription":
-        return _apply_subscription(prepared, now)
     if prepared.kind == "meter_error":
         return _apply_meter_error(prepared, now)
-    return Effect("ignored", "nothing to do for this type and mode")
+    if not prepared.kind:
+        return Effect("ignored", "nothing to do for this type")
+    if prepared.kind == "meter":
+        return _apply_meter(prepared)
+    mirrored = mirroring.take(
+        prepared.kind,
+        prepared.found,
+        mode=prepared.mode,
+        account=prepared.account,
+        read_at=prepared.read_at or now,
+        now=now,
+    )
+    done = [mirrored]
+    if prepared.event.livemode and not prepared.found.get("deleted"):
+        if prepared.kind == "invoice":
+            done.append(_apply_invoice(prepared, now))
+        elif prepared.kind == "subscription":
+            done.append(_apply_subscription(prepared, now))
+    return Effect("processed", "; ".join(text for text in done if text))
+
+
+def _apply_meter(prepared: Prepared) -> Effect:
+    """A meter that takes nothing stops pushes by their answers; here it is told early."""
+    meter = prepared.found
+    name = str(meter.get("event_name", ""))
+    if meter.get("status") == "active":
+        return Effect("processed", f"meter {name} is active")
+    fed = PriceMapping.objects.filter(
+        Q(stripe_meter_event_name=name) | Q(stripe_meter_event_name=None, metric__name=name),
+        stripe_account__in=prepared.accounts,
+        active=True,
+    ).count()
+    if fed:
+        log.error("meter.inactive", event_name=name, mappings=fed)
+    return Effect("processed", f"meter {name} is inactive; {fed} active mappings push to it")
 
 
 # --- whom it concerns --------------------------------------------------------------------
@@ -139,11 +178,11 @@ def _price_id(line: dict[str, Any]) -> str:
 # --- invoices ----------------------------------------------------------------------------
 
 
-def _apply_invoice(prepared: Prepared, now: datetime) -> Effect:
+def _apply_invoice(prepared: Prepared, now: datetime) -> str:
     invoice = prepared.found
     state = _period_state_of(str(invoice.get("status")))
     if state is None:
-        return Effect("processed", f"invoice is {invoice.get('status')}: periods stay as they are")
+        return f"invoice is {invoice.get('status')}: periods stay as they are"
     lines = [line for line in invoice["lines"]["data"] if _price_id(line)]
     finalizes = invoice.get("automatically_finalizes_at")
     finalizes_at = datetime.fromtimestamp(finalizes, UTC) if finalizes else None
@@ -158,7 +197,7 @@ def _apply_invoice(prepared: Prepared, now: datetime) -> Effect:
         for period in {_span(line) for line in lines if _price_id(line) in prices} - {None}:
             assert period is not None
             done.add(_move_period(tenant_id, reference, period, state, finalizes_at, now))
-    return Effect("processed", "; ".join(sorted(done)) or "no line of a mapped price")
+    return "; ".join(sorted(done)) or "no line of a mapped price"
 
 
 def _period_state_of(status: str) -> str | None:
@@ -209,9 +248,9 @@ def _move_period(
 # --- subscriptions -----------------------------------------------------------------------
 
 
-def _apply_subscription(prepared: Prepared, now: datetime) -> Effect:
+def _apply_subscription(prepared: Prepared, now: datetime) -> str:
     done = adopt_subscription(prepared.found, accounts=prepared.accounts, now=now)
-    return Effect("processed", "; ".join(sorted(done)) or "no item of a mapped price")
+    return "; ".join(sorted(done)) or "no item of a mapped price"
 
 
 def adopt_subscription(

@@ -1,8 +1,10 @@
 """The one interface of usage drivers, and which one a push takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Protocol
 
 from billing.stripe.answers import Answer
@@ -24,12 +26,32 @@ class UsageEvent:
     idempotency_key: str
 
 
+class BulkDriver(Protocol):
+    """Sends many values in one call; the answer holds for all of them."""
+
+    def push_batch(self, events: Sequence[UsageEvent], *, now: datetime) -> Answer:
+        """Send ``events``. Raises `KeyMissing` or `KeyOfWrongMode` before anything is sent."""
+        ...
+
+
+#: Most events of one call in bulk (docs.stripe.com/api/v2/billing/meter-event-stream).
+BULK_EVENTS_MAX = 100
+
+
 class UsageDriver(Protocol):
     """Sends one value and says what became of it; never raises for Stripe's answers."""
 
     def push(self, event: UsageEvent) -> Answer:
         """Send ``event``. Raises `KeyMissing` or `KeyOfWrongMode` before anything is sent."""
         ...
+
+
+@lru_cache(maxsize=16)
+def bulk_driver_for(mode: str, account: str, api: str) -> BulkDriver:
+    """The stream of one account and mode at the API ``api``; it keeps its session."""
+    from billing.stripe.stream import MeterEventStream
+
+    return MeterEventStream(mode=mode, account=account)
 
 
 def driver_for(semantics: str) -> UsageDriver:

@@ -5,6 +5,7 @@ or `StripeRefused` (never).
 """
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -92,3 +93,52 @@ def events_since(*, mode: str, account: str, since: datetime) -> list[dict[str, 
         pages_max=PAGES_MAX,
     )
     return rows[::-1]
+
+
+#: What the mirror's kinds are called at Stripe, and what must be expanded to be whole.
+_EXPANSIONS: dict[str, list[str]] = {"price": ["tiers", "currency_options"]}
+
+
+def retrieve(*, mode: str, account: str, kind: str, object_id: str) -> dict[str, Any]:
+    """One object of a kind that the mirror knows, or a meter, whole."""
+    v1 = client_for(mode).v1
+    if kind == "invoice":
+        return invoice(mode=mode, account=account, invoice_id=object_id)
+    services: dict[str, Any] = {
+        "customer": v1.customers,
+        "product": v1.products,
+        "price": v1.prices,
+        "subscription": v1.subscriptions,
+        "dispute": v1.disputes,
+        "meter": v1.billing.meters,
+    }
+    params = {"expand": _EXPANSIONS[kind]} if kind in _EXPANSIONS else {}
+    found: dict[str, Any] = reading(
+        services[kind].retrieve, _checked(object_id), params, options_for(account)
+    ).to_dict()
+    return found
+
+
+def each(*, mode: str, account: str, kind: str) -> Iterator[list[dict[str, Any]]]:
+    """Every object of a kind that the mirror knows, page by page, newest first."""
+    v1 = client_for(mode).v1
+    services: dict[str, Any] = {
+        "customer": v1.customers,
+        "product": v1.products,
+        "price": v1.prices,
+        "subscription": v1.subscriptions,
+        "invoice": v1.invoices,
+        "dispute": v1.disputes,
+    }
+    params: dict[str, Any] = {"limit": PAGE_ROWS}
+    if kind in _EXPANSIONS:
+        params["expand"] = [f"data.{name}" for name in _EXPANSIONS[kind]]
+    if kind == "subscription":
+        params["status"] = "all"
+    while True:
+        page = reading(services[kind].list, params, options_for(account))
+        rows = [row.to_dict() for row in page.data]
+        yield rows
+        if not page.has_more or not rows:
+            return
+        params = {**params, "starting_after": rows[-1]["id"]}

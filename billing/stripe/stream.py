@@ -1,7 +1,8 @@
 """Meter event streams, API v2: up to 100 events a call, for catching up in bulk.
 
 Validation is asynchronous here, duplicates included, so an accepted batch says less than
-the v1 driver does; `billing.stripe.meters` stays the default.
+the v1 driver does; `billing.stripe.meters` stays the default. A batch without an answer is
+sent again event by event over v1, whose duplicate error says which had arrived.
 """
 
 import threading
@@ -13,14 +14,15 @@ import stripe
 
 from billing.stripe.answers import Answer, Outcome
 from billing.stripe.client import client_for, options_for, stream_client
+from billing.stripe.driver import BULK_EVENTS_MAX as EVENTS_MAX
 from billing.stripe.driver import UsageEvent
 from billing.stripe.errors import answer_of
 from stripemeter.lib.decimals import plain
 from stripemeter.lib.instants import parse_instant, rfc3339
 
-EVENTS_MAX = 100
 #: Sessions last 15 minutes; one is renewed this long before its end.
 RENEW_BEFORE = timedelta(minutes=1)
+HTTP_UNAUTHORIZED = 401
 _SESSION_EXPIRED = "billing_meter_event_session_expired"
 
 
@@ -37,7 +39,8 @@ class MeterEventStream:
         if not 1 <= len(events) <= EVENTS_MAX:
             raise ValueError(f"a batch has 1 to {EVENTS_MAX} events")
         answer = self._send(events, now)
-        if answer.code == _SESSION_EXPIRED:
+        if answer.code == _SESSION_EXPIRED or answer.http_status == HTTP_UNAUTHORIZED:
+            # The token is not good any more, which says nothing about the key.
             with self._lock:
                 self._session = None
             answer = self._send(events, now)

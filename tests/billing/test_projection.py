@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from billing.models import PriceVersion
-from billing.services.prices import refresh_prices, store_price
+from billing.services.mirroring import refresh_prices
+from billing.services.prices import store_price
 from counters.models import Counter
 from counters.services.fold import fold_everything
 from stripemeter.demo.stripe_side import StripeSide

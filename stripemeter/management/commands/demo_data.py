@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from billing.services.prices import refresh_prices
+from billing.services.mirroring import refresh_prices
 from stripemeter.demo.catalog import TENANTS, DemoTenant
 from stripemeter.demo.load import Api, DemoProblem, Loader
 from stripemeter.demo.operators import make_operators
