@@ -8,13 +8,16 @@ running total whatever that total is. A last meter gets absolute levels. Pure.
 #: Totals that are sums over UTC days; the others are levels of the whole period.
 ADDITIVE = frozenset({"sum", "count"})
 #: Semantics whose pushes say the whole amount, so that repeating one is harmless.
-ABSOLUTE = frozenset({"level", "window_total", "usage_record"})
+ABSOLUTE = frozenset({"level", "window_total", "hour_total", "usage_record"})
+#: Totals of a window, of which the last received one counts: a slice keeps to its own window.
+WINDOWED = frozenset({"window_total", "hour_total"})
 
 _ALLOWED = {
     "increment": frozenset({"sum", "count", "max", "min", "last", "unique"}),
     "level": frozenset({"sum", "count", "max", "min", "last", "unique"}),
     "event_count": frozenset({"count", "unique"}),
     "window_total": ADDITIVE,
+    "hour_total": ADDITIVE,
     "usage_record": ADDITIVE,
 }
 _REASONS = {
@@ -24,6 +27,10 @@ _REASONS = {
     ),
     "window_total": (
         "a daily window needs a total per UTC day, which only sum and count have."
+        " Use increment or level."
+    ),
+    "hour_total": (
+        "an hourly window is fed with totals per UTC day, which only sum and count have."
         " Use increment or level."
     ),
     "usage_record": (

@@ -19,3 +19,6 @@ shadow_failures = Counter(
     ["tenant", "metric", "reason"],
 )
 webhooks = Counter("stripe_webhooks_total", "Webhooks by what became of them.", ["status"])
+grace_alerts = Counter(
+    "grace_alerts_total", "Periods with unpushed usage when half of their grace was over."
+)

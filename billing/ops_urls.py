@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import customers, mappings, panels, pushes
+from billing.views import customers, mapping_check, mappings, panels, pushes, shadow
 
 urlpatterns = [
     path("panels/pushes", panels.push_panel, name="push-panel"),
@@ -22,5 +22,22 @@ urlpatterns = [
     path("mappings/", mappings.mappings, name="mappings"),
     path("mappings/new", mappings.new_mapping, name="mapping-new"),
     path("mappings/<uuid:mapping_id>", mappings.mapping, name="mapping"),
+    path("mappings/check", mapping_check.check_mapping, name="mapping-check"),
+    path("mappings/<uuid:mapping_id>/shadow", shadow.shadow, name="mapping-shadow"),
+    path(
+        "mappings/<uuid:mapping_id>/cutover/request",
+        shadow.request_cutover,
+        name="mapping-cutover-request",
+    ),
+    path(
+        "mappings/<uuid:mapping_id>/cutover/approve",
+        shadow.approve_cutover,
+        name="mapping-cutover-approve",
+    ),
+    path(
+        "mappings/<uuid:mapping_id>/cutover/withdraw",
+        shadow.withdraw_cutover,
+        name="mapping-cutover-withdraw",
+    ),
     path("mappings/<uuid:mapping_id>/end", mappings.end_mapping, name="mapping-end"),
 ]

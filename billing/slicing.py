@@ -240,6 +240,17 @@ def stamp(day: date, *, bounds: Period, now: datetime) -> Stamp | None:
     return Stamp(oldest, displaced=True) if oldest <= last_of_bounds else None
 
 
+def first_stamp(day: date, *, bounds: Period, now: datetime) -> Stamp | None:
+    """The slice's first second within ``bounds``: the same one at every planning.
+
+    None if Stripe takes none of it any more, or it has not begun.
+    """
+    start = _whole_second_from(max(datetime.combine(day, time(), tzinfo=UTC), bounds.start))
+    if start < now - STAMP_AGE_MAX or start > now:
+        return None
+    return Stamp(start)
+
+
 def _whole_second_from(instant: datetime) -> datetime:
     cut = instant.replace(microsecond=0)
     return cut if cut == instant else cut + SECOND

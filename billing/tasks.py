@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from billing.services import gate, inbox, prices, running, settling, simulations
+from billing.services import gate, grace, inbox, mirroring, running, settling, simulations
 from billing.stripe.client import KeyMissing, KeyOfWrongMode
 from billing.stripe.errors import StripeRefused, StripeUnavailable
 from stripemeter.lib import clock
@@ -37,6 +37,12 @@ def settle_pushes() -> int:
     return settling.settle_unknown(now=now)
 
 
+@shared_task(name="billing.watch_grace", soft_time_limit=110, time_limit=120)
+def watch_grace() -> int:
+    """Tell of ended periods that still lack usage at Stripe when half their grace is over."""
+    return grace.alert_at_half_time(now=clock.now())
+
+
 @shared_task(name="billing.process_webhooks", soft_time_limit=110, time_limit=120)
 def process_webhooks() -> int:
     """Process the events that wait in the inbox."""
@@ -52,7 +58,7 @@ def poll_events() -> int:
 @shared_task(name="billing.refresh_prices", soft_time_limit=290, time_limit=300)
 def refresh_prices() -> int:
     """Read the prices that active mappings name; a changed one becomes a new version."""
-    return prices.refresh_prices(now=clock.now())
+    return mirroring.refresh_prices(now=clock.now())
 
 
 @shared_task(name="billing.simulate", soft_time_limit=110, time_limit=120)

@@ -49,6 +49,8 @@ app.conf.beat_schedule = {
     "billing-prices": {"task": "billing.refresh_prices", "schedule": 300.0},
     # Simulation runs whose wake-up was lost; otherwise finds nothing.
     "billing-simulate": {"task": "billing.simulate", "schedule": 15.0, "options": {"expires": 15}},
+    # Grace is an hour by default: half of it is noticed within five minutes.
+    "billing-grace": {"task": "billing.watch_grace", "schedule": 300.0},
     # Summaries lag by minutes, so looking unknown outcomes up more often tells nothing new.
     "billing-settle": {"task": "billing.settle_pushes", "schedule": 300.0},
     # Runs are queued rows: a tick finds them when the message of the request was lost.

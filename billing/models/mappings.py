@@ -42,6 +42,7 @@ class PriceMapping(models.Model):
         LEVEL = "level", "Absolute levels into a last meter"
         EVENT_COUNT = "event_count", "One event per unit into a count meter"
         WINDOW_TOTAL = "window_total", "Running totals into a sum meter with a daily window"
+        HOUR_TOTAL = "hour_total", "Running totals into a sum meter with an hourly window"
         USAGE_RECORD = "usage_record", "Legacy usage records, set per day"
 
     id = models.UUIDField(primary_key=True)
@@ -70,6 +71,8 @@ class PriceMapping(models.Model):
     value_decimals = models.PositiveSmallIntegerField(default=12)
     #: Price for projections while Stripe's is not mirrored: a PriceConfig document.
     local_price = models.JSONField(null=True, blank=True)
+    #: A promotion of the shadow side that somebody asked for and nobody approved yet.
+    cutover = models.JSONField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -103,6 +106,7 @@ class PriceMapping(models.Model):
                         "level",
                         "event_count",
                         "window_total",
+                        "hour_total",
                         "usage_record",
                     ]
                 ),

@@ -45,7 +45,7 @@ def highest(anchor: UUID) -> int | None:
     try:
         found = redisclient.client().get(_key(anchor))
         if found is not None:
-            marks.append(int(found))  # type: ignore[arg-type]  # bytes of our own
+            marks.append(int(found))
     except (redis.RedisError, ValueError):
         log.warning("anchor.redis_away")
     if settings.PUSH_ANCHOR_DIR:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from random import uniform
-from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from billing.models import StripeAccount
-from billing.services import accounts, delivery_sql
+from billing.services import accounts, columns, delivery_sql
 from billing.services.accounts import Verdicts
+from billing.services.columns import columns_of
 from billing.stripe.answers import Answer, Outcome
 from billing.stripe.driver import UsageEvent
 from stripemeter.lib.faults import point
@@ -58,6 +58,8 @@ class Claimed:
     attempts: int
     #: An earlier try may have reached Stripe.
     indeterminate: bool
+    #: Number within the cursor; the first of a cursor proves meter and customer.
+    sequence: int
 
     def event(self, account: str) -> UsageEvent:
         """The push as drivers take it."""
@@ -95,10 +97,11 @@ class Claim:
 
 
 @transaction.atomic
-def claim(*, account_id: int, wanted: int, now: datetime) -> Claim:
+def claim(*, account_id: int, wanted: int, now: datetime, per_call: int = 1) -> Claim:
     """Up to ``wanted`` due pushes of the account, each from another lane; commits.
 
-    Bounded by the account's tokens; empty while it is halted or its breaker is open.
+    Bounded by the account's tokens, of which a call takes one for ``per_call`` pushes;
+    empty while the account is halted or its breaker is open.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK_CLASS, account_id])
@@ -117,7 +120,8 @@ def claim(*, account_id: int, wanted: int, now: datetime) -> Claim:
             },
         )
         due = cursor.fetchall()
-        granted = accounts.take_tokens(account, wanted=len(due), now=now) if due else 0
+        calls = -(-len(due) // per_call)
+        granted = accounts.take_tokens(account, wanted=calls, now=now) * per_call if due else 0
         if not granted:
             return Claim([], waiting=bool(due))
         tenants, ids = zip(*due[:granted], strict=True)
@@ -127,6 +131,14 @@ def claim(*, account_id: int, wanted: int, now: datetime) -> Claim:
         )
         taken = [Claimed(*row) for row in cursor.fetchall()]
     return Claim(taken, waiting=granted < len(due), epoch=account.epoch)
+
+
+def backlog(*, account_id: int, at_least: int, now: datetime) -> bool:
+    """Whether at least that many pushes of the account are due."""
+    with connection.cursor() as cursor:
+        cursor.execute(delivery_sql.BACKLOG, {"account": account_id, "now": now, "limit": at_least})
+        row = cursor.fetchone()
+    return row is not None and row[0] >= at_least
 
 
 # --- outcomes ----------------------------------------------------------------------------
@@ -209,9 +221,7 @@ def _settle(tries: Sequence[Tried], now: datetime) -> set[UUID]:
                 answer.code if answer else "", answer.message if answer else "",
             )
         )  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute(delivery_sql.SETTLE, _columns(rows))
-        return {row[0] for row in cursor.fetchall()}
+    return {row[0] for row in columns.execute(delivery_sql.SETTLE, columns_of(rows))}
 
 
 def _note_attempts(tries: Sequence[Tried], applied: set[UUID]) -> None:
@@ -226,8 +236,7 @@ def _note_attempts(tries: Sequence[Tried], applied: set[UUID]) -> None:
         if each.answer is not None
     ]  # fmt: skip
     if rows:
-        with connection.cursor() as cursor:
-            cursor.execute(delivery_sql.NOTE_ATTEMPTS, _columns(rows))
+        columns.execute(delivery_sql.NOTE_ATTEMPTS, columns_of(rows))
 
 
 def _hold(tries: Iterable[Tried], now: datetime) -> None:
@@ -255,7 +264,8 @@ def _hold(tries: Iterable[Tried], now: datetime) -> None:
 
 def verdicts_of(tries: Sequence[Tried]) -> Verdicts:
     """What the answers say about the account's health."""
-    answers = [each.answer for each in tries if each.answer is not None]
+    # Pushes that went out in one call share its answer, which counts once.
+    answers = list({id(each.answer): each.answer for each in tries if each.answer}.values())
     failed = sum(1 for each in answers if each.outcome is Outcome.UNKNOWN)
     busy = [each for each in answers if each.outcome is Outcome.BUSY]
     halts = [each for each in answers if each.outcome in {Outcome.HALTED, Outcome.WRONG_MODE}]
@@ -325,7 +335,3 @@ def reject(
             },
         )
         return len(cursor.fetchall())
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -32,6 +32,16 @@ WITH due AS MATERIALIZED (
 SELECT tenant_id, id FROM lanes ORDER BY id LIMIT %(wanted)s
 """
 
+#: Whether at least this many pushes of an account are due: then they may go in bulk.
+BACKLOG: LiteralString = """
+SELECT count(*) FROM (
+    SELECT FROM billing_push p
+    WHERE p.account_id = %(account)s AND p.state IN ('pending', 'retry')
+      AND p.not_before <= %(now)s
+    LIMIT %(limit)s
+) due
+"""
+
 CLAIM: LiteralString = """
 UPDATE billing_push p
 SET state = 'sending', token = p.token + 1, attempts = p.attempts + 1,
@@ -40,7 +50,7 @@ FROM unnest(%(tenants)s::bigint[], %(ids)s::uuid[]) AS u(tenant_id, id)
 WHERE p.tenant_id = u.tenant_id AND p.id = u.id AND p.state IN ('pending', 'retry')
 RETURNING p.tenant_id, p.id, p.token, p.mapping_id, p.customer_ref, p.period_start, p.mode,
           p.semantics, p.target, p.stripe_customer_id, p.identifier, p.value, p.stamped_at,
-          p.http_key, p.attempts, p.indeterminate
+          p.http_key, p.attempts, p.indeterminate, p.sequence
 """
 
 SETTLE: LiteralString = """

@@ -7,7 +7,7 @@ call; nothing in here speaks to Stripe.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -18,7 +18,8 @@ import uuid_utils
 from django.db import connection, transaction
 
 from billing import formulas, slicing
-from billing.services import plan_sql
+from billing.services import columns, plan_sql
+from billing.services.columns import columns_of
 from billing.slicing import Delta, Deltas, Step
 from stripemeter.lib.decimals import exact_sum
 from stripemeter.lib.faults import point
@@ -246,7 +247,7 @@ def _rows(
     for each in deltas.members:
         if each.day not in stamps:
             bounds = _bounds_of(candidate, each.day)
-            stamps[each.day] = slicing.stamp(each.day, bounds=bounds, now=now)
+            stamps[each.day] = _stamp(candidate.semantics, each.day, bounds, now)
         stamp = stamps[each.day]
         if stamp is None:
             # Not begun yet: planned again later. Too old: reconciliation names it.
@@ -255,6 +256,23 @@ def _rows(
         sequence = known.next_sequence + len(rows)
         rows.append(_row(candidate, each, stamp, sequence, deltas.carry, now))
     return rows, complete
+
+
+def _stamp(semantics: str, day: date, bounds: Period, now: datetime) -> slicing.Stamp | None:
+    """When the slice says it happened.
+
+    Totals of a window never leave their day, where they would overwrite another's; in an
+    hourly window a day's total keeps to one hour, the slice's first, so that each new total
+    replaces the one before.
+    """
+    found = slicing.stamp(day, bounds=bounds, now=now)
+    if found is None or semantics not in formulas.WINDOWED:
+        return found
+    if found.displaced:
+        return None
+    if semantics == "hour_total":
+        return slicing.first_stamp(day, bounds=bounds, now=now)
+    return found
 
 
 def _bounds_of(candidate: Candidate, day: date) -> Period:
@@ -307,33 +325,28 @@ def _slices(candidate: Candidate, rows: list[tuple[Any, ...]]) -> list[tuple[Any
 
 def _lock_and_read(candidates: list[Candidate]) -> dict[Key, Known]:
     """Lock the candidates' cursors (made if missing) and read what planning needs."""
-    keys = _columns(each.key for each in candidates)
     make_cursors(candidates)
-    with connection.cursor() as cursor:
-        cursor.execute(plan_sql.LOCK_CURSORS, keys)
-        known = {row[:5]: Known(next_sequence=row[5]) for row in cursor.fetchall()}
-        chosen = [each for each in candidates if each.key in known]
-        if not chosen:
-            return known
-        _read_counters(cursor, chosen, known)
-        keys = _columns(each.key for each in chosen)
-        cursor.execute(plan_sql.SLICES, keys)
-        for *key, day, intended in cursor.fetchall():
-            known[_key(key)].intended[day] = intended
-        cursor.execute(plan_sql.OPEN_SLICES, keys)
-        for *key, day in cursor.fetchall():
-            known[_key(key)].open_days.add(day)
-        cursor.execute(plan_sql.OPEN_DECREASES, keys)
-        for key in cursor.fetchall():
-            known[_key(list(key))].open_decrease = True
+    keys = columns_of(each.key for each in candidates)
+    locked = columns.execute(plan_sql.LOCK_CURSORS, keys)
+    known = {_key(row[:5]): Known(next_sequence=row[5]) for row in locked}
+    chosen = [each for each in candidates if each.key in known]
+    if not chosen:
+        return known
+    _read_counters(chosen, known)
+    keys = columns_of(each.key for each in chosen)
+    for *key, day, intended in columns.execute(plan_sql.SLICES, keys):
+        known[_key(key)].intended[day] = intended
+    for *key, day in columns.execute(plan_sql.OPEN_SLICES, keys):
+        known[_key(key)].open_days.add(day)
+    for row in columns.execute(plan_sql.OPEN_DECREASES, keys):
+        known[_key(row)].open_decrease = True
     return known
 
 
 def make_cursors(candidates: list[Candidate]) -> None:
     """Make the rows of cursors that are new, inside the caller's transaction."""
-    keys = _columns((*each.key, each.period_end, each.generation) for each in candidates)
-    with connection.cursor() as cursor:
-        cursor.execute(plan_sql.MAKE_CURSORS, keys)
+    rows = ((*each.key, each.period_end, each.generation) for each in candidates)
+    columns.execute(plan_sql.MAKE_CURSORS, columns_of(rows))
 
 
 def known_of(candidate: Candidate) -> Known:
@@ -348,11 +361,10 @@ def total_of(candidate: Candidate, known: Known) -> Decimal:
     return exact_sum(list(_within(known.days, candidate.bounds).values()))
 
 
-def _read_counters(cursor: Any, chosen: list[Candidate], known: dict[Key, Known]) -> None:
+def _read_counters(chosen: list[Candidate], known: dict[Key, Known]) -> None:
     """One statement, hence one snapshot, for revisions and totals together."""
-    rows = _columns((*each.key, each.metric_id, each.aggregation) for each in chosen)
-    cursor.execute(plan_sql.TOTALS, rows)
-    for *key, day, total, revision in cursor.fetchall():
+    wanted = columns_of((*each.key, each.metric_id, each.aggregation) for each in chosen)
+    for *key, day, total, revision in columns.execute(plan_sql.TOTALS, wanted):
         facts = known[_key(key)]
         if day is None:
             facts.level, facts.revision = total, revision
@@ -360,13 +372,9 @@ def _read_counters(cursor: Any, chosen: list[Candidate], known: dict[Key, Known]
             facts.days[day] = total
 
 
-def _key(columns: list[Any]) -> Key:
-    tenant_id, mapping_id, customer_ref, period_start, mode = columns
+def _key(values: Sequence[Any]) -> Key:
+    tenant_id, mapping_id, customer_ref, period_start, mode = values
     return tenant_id, mapping_id, customer_ref, period_start, mode
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 # --- writing -----------------------------------------------------------------------------
@@ -375,9 +383,8 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
 def _write(
     pushes: list[tuple[Any, ...]], moved: list[tuple[Any, ...]], seen: list[tuple[Any, ...]]
 ) -> None:
-    with connection.cursor() as cursor:
-        if pushes:
-            cursor.execute(plan_sql.INSERT_PUSHES, _columns(pushes))
-            cursor.execute(plan_sql.MOVE_SLICES, _columns(moved))
-        if seen:
-            cursor.execute(plan_sql.MARK_SEEN, _columns(seen))
+    if pushes:
+        columns.execute(plan_sql.INSERT_PUSHES, columns_of(pushes))
+        columns.execute(plan_sql.MOVE_SLICES, columns_of(moved))
+    if seen:
+        columns.execute(plan_sql.MARK_SEEN, columns_of(seen))

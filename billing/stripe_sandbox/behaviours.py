@@ -8,7 +8,7 @@ with its mark:
 - OBS: others reported it from real calls;
 - UNVERIFIED: our reading; nobody we know of has shown it.
 
-`tests/sandbox/test_behaviours.py` has one case per rule. It runs them against the
+`tests/sandbox/behaviours_*.py` have one case per rule. It runs them against the
 sandbox and, when `STRIPE_TEST_SECRET_KEY` is given, those that are `live` against
 that real test account. A live run is what turns UNVERIFIED into OBS.
 """

@@ -70,12 +70,12 @@ def new_mapping(request: Any) -> HttpResponse:
     if request.method == "POST":
         given = request.POST.dict()
         try:
-            fields = _validated(NewMapping, given, new=True)
+            fields = validated(NewMapping, given, new=True)
             mapping = writes.create_mapping(
                 actor=_actor(operator), metric=fields.pop("metric"), values=fields
             )
         except ProblemError as problem:
-            problems = _by_field(problem)
+            problems = by_field(problem)
         else:
             messages.success(request, "Created. Usage is pushed with the next run.")
             return redirect("ops:mapping", mapping_id=mapping.pk)
@@ -109,11 +109,11 @@ def mapping(request: Any, mapping_id: UUID) -> HttpResponse:
             writes.update_mapping(
                 actor=_actor(operator),
                 mapping_id=mapping_id,
-                changes=_validated(MappingChanges, given, new=False),
+                changes=validated(MappingChanges, given, new=False),
                 version=int(version) if version.isascii() and version.isdigit() else None,
             )
         except ProblemError as problem:
-            problems = _by_field(problem)
+            problems = by_field(problem)
         else:
             messages.success(request, "Saved.")
             return redirect("ops:mapping", mapping_id=mapping_id)
@@ -144,7 +144,7 @@ def _actor(operator: Operator) -> writes.Actor:
     return writes.Actor(operator.tenant.pk, operator.actor, clock.now())
 
 
-def _validated(serializer: type[Any], given: dict[str, str], *, new: bool) -> dict[str, Any]:
+def validated(serializer: type[Any], given: dict[str, str], *, new: bool) -> dict[str, Any]:
     """The form as the API would validate it. Raises `ProblemError`."""
     body: dict[str, Any] = {name: given.get(name) == "on" for name, _ in FLAGS}
     for name, _, _ in TEXTS:
@@ -172,7 +172,7 @@ def _number(written: str) -> Any:
     return int(number) if number == number.to_integral_value() else number
 
 
-def _by_field(problem: ProblemError) -> dict[str, str]:
+def by_field(problem: ProblemError) -> dict[str, str]:
     """What is wrong, by field; under the empty name what concerns the whole."""
     found = {error.field: error.detail for error in problem.errors}
     return found or {"": problem.detail}

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET
 
 from billing import dashboard, selectors
 from billing.models import PriceMapping
+from billing.services import grace
 from billing.services.accounts import may_send, rate_of
 from ledger.models import Event
 from stripemeter.lib import clock
@@ -33,7 +34,11 @@ def push_panel(request: Any) -> HttpResponse:
     (states, unpushed), at = remembered(
         f"panel-pushes:{tenant_id}", SUMS_SECONDS, lambda: _push_sums(tenant_id, now)
     )
+    # The next invoices only: the pushes page lists the others.
+    ended = grace.in_grace(now=now, tenant_id=tenant_id, limit=5)
     context = {
+        "grace": ended,
+        "half_over": sum(1 for each in ended if each.half_time <= now),
         "states": states,
         "held": sum(states.counts.get(state, 0) for state in NEEDS_A_PERSON),
         "slow": states.oldest_open is not None and now - states.oldest_open > SLOW,

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from billing import selectors
 from billing.models import Mode, Push
 from billing.models.pushes import OPEN_STATES
-from billing.services import review, running
+from billing.services import grace, review, running
 from billing.services.accounts import may_send, rate_of, resume_account
 from billing.tasks import wake_push
 from stripemeter.lib import clock, text
@@ -63,6 +63,8 @@ def pushes(request: Any) -> HttpResponse:
         "counts": selectors.push_counts(tenant_id=tenant.pk),
         "totals": totals,
         "totals_at": totals_at,
+        "grace": grace.in_grace(now=clock.now(), tenant_id=tenant.pk, limit=50),
+        "now": clock.now(),
         "held": selectors.held_cursors(tenant_id=tenant.pk, limit=20),
     }  # fmt: skip
     return render(request, "billing/pushes.html", context)

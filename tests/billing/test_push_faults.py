@@ -13,7 +13,7 @@ from django.db import connections
 
 from billing import selectors
 from billing.models import Push, PushAttempt, PushCursor
-from billing.services import accounts, delivery, review, settling
+from billing.services import accounts, delivery, delivery_sql, review, settling
 from billing.services.running import plan_now, run_pushes
 from billing.stripe.answers import Answer, Outcome
 from billing.stripe.client import client_for
@@ -202,6 +202,25 @@ def test_two_workers_at_once_never_send_on_one_lane_and_never_twice(world):
     # The sandbox refuses a second call on a lane that is busy: none was made.
     assert not PushAttempt.objects.exclude(outcome="accepted").exists()
     assert Push.objects.count() == 24
+
+
+def test_two_runs_that_saw_the_same_push_due_send_it_once(world):
+    world.mapping()
+    world.use(5)
+    plan_now(tenant_id=world.acme.pk, now=world.now)
+    push = Push.objects.get()
+    seen = {
+        "now": world.now,
+        "lease": world.now + delivery.LEASE,
+        "tenants": [push.tenant_id],
+        "ids": [push.id],
+    }
+    with connections["default"].cursor() as cursor:
+        taken = []
+        for _ in range(2):
+            cursor.execute(delivery_sql.CLAIM, seen)
+            taken.append(len(cursor.fetchall()))
+    assert taken == [1, 0]
 
 
 def test_two_planners_at_once_intend_a_delta_once(world, monkeypatch):
