@@ -77,10 +77,19 @@ BUGS: list[tuple[str, str, str, str, str, tuple[str, ...]]] = [
         "M15",
         "newest wins by arrival",
         "billing/services/webhook_effects.py",
-        "        found = reading.invoice("
-        "mode=bare.mode, account=bare.account, invoice_id=identifier)",
-        '        found = {"status": event.type.partition(".")[2], "lines": {"data": []}, **said}',
+        "    return Prepared(event, kind, found, _names(bare), read_at)",
+        '    found = {"status": event.type.partition(".")[2], "lines": {"data": []}, **said}\n'
+        "    return Prepared(event, kind, found, _names(bare), read_at)",
         (_AT + "test_webhooks.py::test_six_events_in_any_order_and_doubled_end_in_the_same_state",),
+    ),
+    (
+        "M16",
+        "a second beat's run takes what the first has in hand",
+        "billing/services/delivery_sql.py",
+        "WHERE p.tenant_id = u.tenant_id AND p.id = u.id AND p.state IN ('pending', 'retry')\n"
+        "RETURNING",
+        "WHERE p.tenant_id = u.tenant_id AND p.id = u.id\nRETURNING",
+        (_AT + "test_push_faults.py::test_two_runs_that_saw_the_same_push_due_send_it_once",),
     ),
     (
         "M17",
@@ -94,8 +103,9 @@ BUGS: list[tuple[str, str, str, str, str, tuple[str, ...]]] = [
         "M22",
         "shadow writes the live cursor",
         "billing/services/planning.py",
-        "        cursor.execute(plan_sql.SLICES, keys)",
-        '        keys[4] = ["live"] * len(keys[4])\n        cursor.execute(plan_sql.SLICES, keys)',
+        "    for *key, day, intended in columns.execute(plan_sql.SLICES, keys):",
+        '    keys[4] = ["live"] * len(keys[4])\n'
+        "    for *key, day, intended in columns.execute(plan_sql.SLICES, keys):",
         (_AT + "test_shadow.py::test_toggling_mid_period_loses_and_repeats_nothing",),
     ),
     (
