@@ -28,6 +28,16 @@ log = get_logger(__name__)
 
 ACTOR = "stripe"
 HTTP_NOT_FOUND = 404
+#: Which types of events tell of which objects that are read again.
+_TYPES = {
+    "product": "product.",
+    "price": "price.",
+    "customer": "customer.",
+    "subscription": "customer.subscription.",
+    "invoice": "invoice.",
+    "dispute": "charge.dispute.",
+    "meter": "billing.meter.",
+}
 METER_ERRORS = frozenset(
     {"v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"}
 )
@@ -80,7 +90,8 @@ def prepare(event: WebhookInbox) -> Prepared:
     said = strictjson.loads(bytes(event.body))["data"]["object"]
     identifier = said.get("id")
     kind = "meter" if said.get("object") == "billing.meter" else said.get("object")
-    if not isinstance(identifier, str) or kind not in {*mirror.KINDS, "meter"}:
+    prefix = _TYPES.get(str(kind))
+    if not isinstance(identifier, str) or prefix is None or not event.type.startswith(prefix):
         return bare
     read_at = mirror.read_instant()
     try:

@@ -1,7 +1,7 @@
 """Zero units billed twice, zero units unbilled at rest, over random histories of real processes.
 
-``CHAOS_PUSH_HISTORIES`` says how many (5), ``CHAOS_SEED`` where the seeds begin; a failing
-seed is printed and replays the same choices.
+``CHAOS_PUSH_HISTORIES`` says how many (none unless set), ``CHAOS_SEED`` where the seeds begin;
+a failing seed is printed and replays the same choices.
 """
 
 import os
@@ -17,7 +17,7 @@ from stripemeter.lib import clock
 from tests.builders.billing import World, make_world
 from tests.chaos.history import History, Pool, Stage
 
-HISTORIES = int(os.environ.get("CHAOS_PUSH_HISTORIES", "5"))
+HISTORIES = int(os.environ.get("CHAOS_PUSH_HISTORIES", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261122"))
 
 
@@ -65,6 +65,7 @@ def listen(sandbox: SandboxProcess) -> None:
     )
 
 
+@pytest.mark.skipif(HISTORIES == 0, reason="CHAOS_PUSH_HISTORIES says how many to play")
 def test_random_histories_end_with_every_unit_billed_once(stage, capsys):
     actions: Tally[str] = Tally()
     units = pushes = attempts = asked = 0
