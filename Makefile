@@ -48,9 +48,11 @@ docs-test: venv ## run the documentation's runnable blocks, links and tables aga
 bench: venv ## measure ingest, freshness and reads on this machine
 	$(PYTHON) -m bench $(BENCH_ARGS)
 
-chaos: venv ## play N (default 200) random histories of counters against the oracle; SEED=… repeats
+chaos: venv ## play N (default 200) random histories of counters, and of pushes; SEED=… repeats
 	CHAOS_HISTORIES=$(or $(N),200) $(PYTHON) -m pytest tests/properties/test_counter_machine.py -q -s -n 0 \
 	  $(if $(SEED),--hypothesis-seed=$(SEED)) $(PYTEST_ARGS)
+	CHAOS_PUSH_HISTORIES=$(or $(N),200) $(if $(SEED),CHAOS_SEED=$(SEED)) $(PYTHON) -m pytest tests/chaos -q -s -n 0 \
+	  -p no:randomly $(PYTEST_ARGS)
 
 mutants: venv ## plant the seeded bugs one by one; the suite must catch each
 	$(PYTHON) -m tests.mutants $(MUTANTS)

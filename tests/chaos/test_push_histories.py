@@ -1,7 +1,7 @@
 """Zero units billed twice, zero units unbilled at rest, over random histories of real processes.
 
-``CHAOS_PUSH_HISTORIES`` says how many (none unless set), ``CHAOS_SEED`` where the seeds begin;
-a failing seed is printed and replays the same choices.
+``CHAOS_PUSH_HISTORIES`` says how many (2; 0 plays none), ``CHAOS_SEED`` where the seeds begin; a
+failing seed is printed and replays the same choices.
 """
 
 import os
@@ -17,7 +17,7 @@ from stripemeter.lib import clock
 from tests.builders.billing import World, make_world
 from tests.chaos.history import History, Pool, Stage
 
-HISTORIES = int(os.environ.get("CHAOS_PUSH_HISTORIES", "0"))
+HISTORIES = int(os.environ.get("CHAOS_PUSH_HISTORIES", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261122"))
 
 
