@@ -11,7 +11,15 @@ from drf_spectacular.generators import SchemaGenerator
 
 from stripemeter.apiexamples import REQUESTS
 from stripemeter.apiplain import plain_paths
-from stripemeter.apishapes import ALSO_CSV, ANSWERS, FIELDS, NULL_NUMBER, NUMBER
+from stripemeter.apishapes import (
+    ALSO_CSV,
+    ANSWERS,
+    FIELDS,
+    MORE_BODIES,
+    MORE_PARAMETERS,
+    NULL_NUMBER,
+    NUMBER,
+)
 from stripemeter.lib import strictjson
 from stripemeter.lib.access import is_internal
 from stripemeter.tenancy.recognition import authenticate_request
@@ -71,7 +79,9 @@ def _describe(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if name in REQUESTS and body is not None:
         body["example"] = REQUESTS[name]
+        operation["requestBody"]["content"] |= MORE_BODIES.get(name, {})
     parameters = operation.setdefault("parameters", [])
+    parameters += MORE_PARAMETERS.get(name, [])
     parameters.append({"$ref": "#/components/parameters/XRequestId"})
     if _has_quantity(content.get("application/json", {}).get("schema"), schemas, set()):
         parameters.append({"$ref": "#/components/parameters/Decimals"})

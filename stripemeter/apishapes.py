@@ -282,3 +282,62 @@ FIELDS: dict[str, dict[str, Schema]] = {
         "changes": table(_CHANGE),
     },
 }
+
+_CSV_ROWS = "customerRef,quantity,ts,idempotencyKey\ncus_1,3,2026-10-03T12:00:00Z,old-1\n"
+_NDJSON_ROWS = (
+    '{"customerRef": "cus_1", "metric": "api_calls", "quantity": 3, "ts": "2026-10-03T12:00:00Z"}\n'
+)
+_FORM = sometimes(
+    record(
+        file={"type": "string", "format": "binary", "description": "CSV or NDJSON, also .gz"},
+        tenantId=TEXT,
+        metric=TEXT,
+        customerRef=TEXT,
+        periodStart={"type": "string", "format": "date"},
+        periodEnd={"type": "string", "format": "date"},
+        reason=TEXT,
+        format={"enum": ["csv", "ndjson"]},
+    ),
+    "metric",
+    "customerRef",
+    "periodEnd",
+    "format",
+)
+#: Bodies beside JSON, by operation; streams are declared by the query parameters below.
+MORE_BODIES: dict[str, dict[str, Any]] = {
+    "createBackfill": {
+        "text/csv": {"schema": TEXT, "example": _CSV_ROWS},
+        "application/x-ndjson": {"schema": TEXT, "example": _NDJSON_ROWS},
+        "multipart/form-data": {
+            "schema": _FORM,
+            "example": {
+                "file": _CSV_ROWS,
+                "tenantId": "acme",
+                "metric": "api_calls",
+                "periodStart": "2026-10-01",
+                "reason": "Queue was down on the 3rd",
+            },
+        },
+    }
+}
+
+
+def _of_a_stream(name: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "schema": {"type": "string", **schema},
+        "description": "For a body of CSV or NDJSON, as in the JSON body.",
+    }
+
+
+MORE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "createBackfill": [
+        _of_a_stream("tenantId"),
+        _of_a_stream("metric"),
+        _of_a_stream("customerRef"),
+        _of_a_stream("periodStart", format="date"),
+        _of_a_stream("periodEnd", format="date"),
+        _of_a_stream("reason", maxLength=500),
+    ]
+}

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from counters.models import Adjustment, BillingPeriod, Counter
+from ledger.services import seals
 from reconciliation.models import PeriodClose, ReportLine
 from reconciliation.selectors import board
 from reconciliation.services import closes
@@ -92,8 +93,11 @@ def test_open_findings_block_closing_unless_forced_with_a_note(over):
 
 
 def test_a_certificate_holds_until_any_layer_moves_by_one_unit(over):
+    seals.seal_ledger(now=over.now)
     row = sealed(over)
     assert row.certificate["cursors"] == 1
+    assert row.certificate["ledgerSeal"] == seals.shown_head(over.acme.pk)
+    assert row.certificate["ledgerSeal"]["sequence"] == 1
     assert closes.verify(row, clock=over.clock) == []
     Counter.objects.filter(tenant_id=over.acme.pk).update(sum=6)
     assert {each["layer"] for each in closes.verify(row, clock=over.clock)} == {"counter"}
