@@ -4,6 +4,7 @@ from django.urls import path
 
 from billing import (
     customers_api,
+    diagnosis_api,
     mappings_api,
     projection_api,
     pushes_api,
@@ -12,6 +13,7 @@ from billing import (
 )
 
 urlpatterns = [
+    path("v1/diagnosis", diagnosis_api.DiagnosisView.as_view(), name="diagnosis"),
     path("v1/simulations/scenarios", simulations_api.ScenariosView.as_view(), name="scenarios"),
     path(
         "v1/simulations/scenarios/<str:scenario_id>",

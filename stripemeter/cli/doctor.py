@@ -53,7 +53,8 @@ def _checks(session: Session) -> Iterator[Check]:
         return
     yield Check("ok", "API key", f"works for tenant {session.tenant}")
     yield from _mapped(session, metrics)
-    yield from _pushes(session)
+    for found in session.call("GET", "/v1/diagnosis")["findings"]:
+        yield Check(found["state"], found["name"], found["told"])
 
 
 def _service(answer: httpx.Response) -> Iterator[Check]:
@@ -99,19 +100,6 @@ def _mapped(session: Session, metrics: list[dict[str, Any]]) -> Iterator[Check]:
             yield Check("ok", f"metric {metric['name']}", f"billed by {mapping['priceId']}")
     if not metrics:
         yield Check("warn", "metrics", "none yet: send an event, or POST /v1/metrics")
-
-
-def _pushes(session: Session) -> Iterator[Check]:
-    for state, told in (
-        ("needs_review", "wait for a decision: look at them under Pushes in the dashboard"),
-        ("parked", "were refused by Stripe: correct the customer link or the mapping"),
-    ):
-        query = {"tenantId": session.tenant, "state": state, "limit": 1}
-        found = session.call("GET", "/v1/pushes", query=query)["pushes"]
-        if found:
-            yield Check("bad", f"pushes {state}", told)
-        else:
-            yield Check("ok", f"pushes {state}", "none")
 
 
 @click.command("explain-config")
