@@ -1,6 +1,15 @@
+"""Billing, and what it wants to hear from the counters."""
+
 from django.apps import AppConfig
 
 
 class BillingConfig(AppConfig):
     name = "billing"
     verbose_name = "Billing"
+
+    def ready(self) -> None:
+        """Look at alerts after each fold."""
+        from billing.wakeups import alerts_after_fold
+        from counters import hooks
+
+        hooks.after_fold.append(alerts_after_fold)

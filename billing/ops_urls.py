@@ -2,13 +2,37 @@
 
 from django.urls import path
 
-from billing.views import customers, mapping_check, mappings, panels, pushes, shadow
+from billing.views import (
+    alerts,
+    customers,
+    mapping_check,
+    mappings,
+    panels,
+    pushes,
+    shadow,
+    webhooks,
+)
 
 urlpatterns = [
     path("panels/pushes", panels.push_panel, name="push-panel"),
     path("panels/money", panels.money_panel, name="money-panel"),
     path("panels/accounts", panels.accounts_panel, name="accounts-panel"),
     path("panels/events/<uuid:key>/pushes", panels.event_pushes, name="event-pushes"),
+    path("panels/alerts", alerts.alerts_panel, name="alerts-panel"),
+    path("alerts/", alerts.alerts, name="alerts"),
+    path("alerts/<uuid:state_id>/change", alerts.change_alert, name="alert-change"),
+    path("alerts/rules", alerts.alert_rules_page, name="alert-rules"),
+    path("alerts/rules/new", alerts.new_rule, name="alert-rule-new"),
+    path("alerts/rules/<uuid:rule_id>", alerts.edit_rule, name="alert-rule"),
+    path("alerts/rules/<uuid:rule_id>/delete", alerts.delete_rule, name="alert-rule-delete"),
+    path("webhooks/", webhooks.webhooks, name="webhooks"),
+    path("webhooks/new", webhooks.new_endpoint, name="webhook-new"),
+    path("webhooks/<uuid:endpoint_id>", webhooks.endpoint, name="webhook"),
+    path("webhooks/<uuid:endpoint_id>/rotate", webhooks.rotate, name="webhook-rotate"),
+    path("webhooks/<uuid:endpoint_id>/test", webhooks.send_test, name="webhook-test"),
+    path("webhooks/<uuid:endpoint_id>/delete", webhooks.delete, name="webhook-delete"),
+    path("webhooks/messages/<uuid:delivery_id>", webhooks.delivery, name="delivery"),
+    path("webhooks/messages/<uuid:delivery_id>/again", webhooks.redeliver, name="redeliver"),
     path("customers/", customers.customers, name="customers"),
     # The reference may hold any character, so it is a parameter.
     path("customers/customer", customers.customer, name="customer"),

@@ -5,13 +5,12 @@ Reads only: a projection writes no counter, intent or mapping and makes no Strip
 
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
-
-from django.db.models import Q
+from uuid import UUID
 
 from billing.models import PriceMapping
 from billing.pricing import NextUnit, Price, PricingError, Rated, Rater, RuleSet
 from billing.pricing.numbers import major
-from billing.services.prices import price_of
+from billing.services.prices import prices_of
 from counters.selectors import MetricUsage, current_usage
 from stripemeter.lib.decimals import EXACT
 from stripemeter.lib.periods import Period
@@ -81,28 +80,55 @@ def billed_units(total: Decimal, mapping: PriceMapping) -> Decimal:
     return units.quantize(step, rounding=ROUND_FLOOR, context=EXACT)
 
 
+@dataclass(frozen=True, slots=True)
+class PriceBook:
+    """The tenant's active mappings with their prices, read once for many customers."""
+
+    mappings: list[PriceMapping]
+    prices: dict[UUID, Price | None]
+
+    def in_force(self, period: Period) -> list[PriceMapping]:
+        """The mappings whose segment meets ``period``, by metric."""
+        return [
+            mapping
+            for mapping in self.mappings
+            if (mapping.effective_from is None or mapping.effective_from < period.end)
+            and (mapping.effective_to is None or mapping.effective_to > period.start)
+        ]
+
+
+def price_book(*, tenant_id: int, metric_ids: list[int] | None = None) -> PriceBook:
+    """Every active mapping of the tenant (of some metrics) and its price, in two queries."""
+    found = PriceMapping.objects.filter(tenant_id=tenant_id, active=True)
+    if metric_ids is not None:
+        found = found.filter(metric_id__in=metric_ids)
+    mappings = list(found.select_related("metric").order_by("metric__name", "created_at", "pk"))
+    return PriceBook(mappings, prices_of(mappings))
+
+
 def project(*, tenant_id: int, customer_ref: str, period: Period) -> Projection:
     """Price what the customer has used in ``period``."""
     usage = current_usage(tenant_id=tenant_id, customer_ref=customer_ref, period=period)
+    book = price_book(tenant_id=tenant_id, metric_ids=[metric.metric_id for metric in usage])
+    return priced(customer_ref, period, usage, book)
+
+
+def priced(
+    customer_ref: str, period: Period, usage: list[MetricUsage], book: PriceBook
+) -> Projection:
+    """``usage`` of the customer's period at the prices of ``book``."""
     by_metric = {metric.metric_id: metric for metric in usage}
-    mappings = PriceMapping.objects.filter(
-        Q(effective_from__isnull=True) | Q(effective_from__lt=period.end),
-        Q(effective_to__isnull=True) | Q(effective_to__gt=period.start),
-        tenant_id=tenant_id,
-        active=True,
-        metric_id__in=list(by_metric),
-    ).select_related("metric")
     lines = [
-        _line(mapping, by_metric[mapping.metric_id])
-        for mapping in mappings.order_by("metric__name")
+        _line(mapping, by_metric[mapping.metric_id], book.prices[mapping.pk])
+        for mapping in book.in_force(period)
+        if mapping.metric_id in by_metric
     ]
     return Projection(customer_ref, period, lines, usage)
 
 
-def _line(mapping: PriceMapping, usage: MetricUsage) -> Line:
+def _line(mapping: PriceMapping, usage: MetricUsage, price: Price | None) -> Line:
     quantity = usage.totals.of(mapping.aggregation) + usage.adjusted
     units = max(billed_units(quantity, mapping), Decimal(0))
-    price = price_of(mapping)
     rated = next_unit = None
     if price is not None:
         try:

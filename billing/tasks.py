@@ -8,7 +8,18 @@ from celery import shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from billing.services import gate, grace, inbox, mirroring, running, settling, simulations
+from billing.services import (
+    alert_runs,
+    deliveries,
+    gate,
+    grace,
+    inbox,
+    mirroring,
+    notices,
+    running,
+    settling,
+    simulations,
+)
 from billing.stripe.client import KeyMissing, KeyOfWrongMode
 from billing.stripe.errors import StripeRefused, StripeUnavailable
 from stripemeter.lib import clock
@@ -65,6 +76,23 @@ def refresh_prices() -> int:
 def simulate() -> int:
     """Compute the simulation runs that wait."""
     return simulations.compute_pending(now=clock.now())
+
+
+@shared_task(name="billing.alerts", soft_time_limit=110, time_limit=120)
+def alerts() -> int:
+    """Let the alert rules speak about what has changed."""
+    return alert_runs.evaluate_alerts(now=clock.now())
+
+
+@shared_task(name=notices.DELIVER_TASK, soft_time_limit=290, time_limit=300)
+def deliver_notices() -> int:
+    """Send the webhooks, mails and Slack messages that are due."""
+    return deliveries.deliver_due(now=clock.now())
+
+
+def wake_alerts() -> bool:
+    """Ask a worker to look at alert rules now."""
+    return _wake(alerts)
 
 
 def wake_simulations() -> bool:

@@ -3,9 +3,12 @@
 from django.urls import path
 
 from billing import (
+    alerts_api,
+    caps_api,
     customers_api,
     diagnosis_api,
     mappings_api,
+    notices_api,
     projection_api,
     pushes_api,
     simulations_api,
@@ -14,6 +17,42 @@ from billing import (
 
 urlpatterns = [
     path("v1/diagnosis", diagnosis_api.DiagnosisView.as_view(), name="diagnosis"),
+    path("v1/alerts", alerts_api.AlertsView.as_view(), name="alerts"),
+    path("v1/alerts/history", alerts_api.AlertHistoryView.as_view(), name="alert-history"),
+    path("v1/alerts/events", alerts_api.AlertEventsView.as_view(), name="alert-events"),
+    path("v1/alerts/states", alerts_api.AlertStatesView.as_view(), name="alert-states"),
+    path(
+        "v1/alerts/states/<str:state_id>", alerts_api.AlertStateView.as_view(), name="alert-state"
+    ),
+    path("v1/alerts/<str:alert_id>", alerts_api.AlertView.as_view(), name="alert"),
+    path("v1/caps/check", caps_api.CapCheckView.as_view(), name="caps-check"),
+    path("v1/webhook-endpoints", notices_api.EndpointsView.as_view(), name="webhook-endpoints"),
+    path(
+        "v1/webhook-endpoints/<str:endpoint_id>",
+        notices_api.EndpointView.as_view(),
+        name="webhook-endpoint",
+    ),
+    path(
+        "v1/webhook-endpoints/<str:endpoint_id>/rotate",
+        notices_api.RotateEndpointView.as_view(),
+        name="webhook-endpoint-rotate",
+    ),
+    path(
+        "v1/webhook-endpoints/<str:endpoint_id>/test",
+        notices_api.TestEndpointView.as_view(),
+        name="webhook-endpoint-test",
+    ),
+    path("v1/webhook-deliveries", notices_api.DeliveriesView.as_view(), name="webhook-deliveries"),
+    path(
+        "v1/webhook-deliveries/<str:delivery_id>",
+        notices_api.DeliveryView.as_view(),
+        name="webhook-delivery",
+    ),
+    path(
+        "v1/webhook-deliveries/<str:delivery_id>/redeliver",
+        notices_api.RedeliverView.as_view(),
+        name="webhook-redeliver",
+    ),
     path("v1/simulations/scenarios", simulations_api.ScenariosView.as_view(), name="scenarios"),
     path(
         "v1/simulations/scenarios/<str:scenario_id>",

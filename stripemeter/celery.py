@@ -51,6 +51,14 @@ app.conf.beat_schedule = {
     "billing-simulate": {"task": "billing.simulate", "schedule": 15.0, "options": {"expires": 15}},
     # Grace is an hour by default: half of it is noticed within five minutes.
     "billing-grace": {"task": "billing.watch_grace", "schedule": 300.0},
+    # A fold wakes it at once; this finds what time alone changes, and lost wake-ups.
+    "billing-alerts": {"task": "billing.alerts", "schedule": 15.0, "options": {"expires": 15}},
+    # Retries of webhooks and mails that are due; new ones wake a worker themselves.
+    "billing-notices": {
+        "task": "billing.deliver_notices",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     # Summaries lag by minutes, so looking unknown outcomes up more often tells nothing new.
     "billing-settle": {"task": "billing.settle_pushes", "schedule": 300.0},
     # Runs are queued rows: a tick finds them when the message of the request was lost.

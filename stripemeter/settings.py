@@ -256,6 +256,10 @@ RECONCILIATION_SETTLING_SECONDS = env_int("RECONCILIATION_SETTLING_SECONDS", 900
 #: Where the newest seal of each tenant is noted, best on another machine's disk; "" nowhere.
 SEAL_ANCHOR_FILE = env_str("STRIPEMETER_SEAL_ANCHOR_FILE")
 
+# --- Webhooks out ----------------------------------------------------------------------
+#: Deliveries may go to private addresses and plain http: for development and closed networks.
+WEBHOOK_ALLOW_PRIVATE = env_bool("WEBHOOK_ALLOW_PRIVATE")
+
 # --- Stripe ----------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env_str("STRIPE_SECRET_KEY")
 STRIPE_TEST_SECRET_KEY = env_str("STRIPE_TEST_SECRET_KEY")

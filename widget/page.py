@@ -8,9 +8,12 @@ from typing import Any
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
+from billing.caps import CapState, caps_of
+from billing.models import AlertState
 from billing.outlook import LineOutlook, Outlook, outlook
 from billing.pricing.numbers import major
 from billing.projection import Line, Projection, project
+from billing.selectors_alerts import alerts_of_customer
 from counters.models import Adjustment
 from counters.selectors import MetricUsage, period_of
 from counters.selectors.history import Point, usage_history
@@ -88,6 +91,19 @@ class Page:
     #: Counting is behind by more than a minute; the numbers include what waits.
     is_delayed: bool
     updated_at: datetime | None
+    caps: list[CapState]
+    notices: list[AlertState]
+
+    @property
+    def reached_caps(self) -> list[CapState]:
+        """Caps that are reached, hard ones first."""
+        reached = [cap for cap in self.caps if cap.exceeded]
+        return sorted(reached, key=lambda cap: not cap.is_hard)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a hard cap is reached: nothing more may be used until the period ends."""
+        return any(cap.is_hard for cap in self.reached_caps)
 
     @property
     def last_day(self) -> date:
@@ -136,6 +152,18 @@ def read_page(viewer: Viewer, *, now: datetime) -> Page:
         pending_events=sum(usage.pending_events for usage in projection.usage),
         is_delayed=_is_delayed(tenant_id, now),
         updated_at=max(newest, default=None),
+        caps=[
+            cap
+            for cap in caps_of(tenant_id=tenant_id, projection=whole)
+            if cap.metric is None or viewer.shows(cap.metric)
+        ],
+        notices=[
+            state
+            for state in alerts_of_customer(tenant_id=tenant_id, customer_ref=customer, now=now)
+            # Rules are the tenant's own business unless it says otherwise.
+            if state.rule.config.get("showCustomer") is True
+            and (not state.metric or viewer.shows(state.metric))
+        ],
     )
 
 
@@ -214,6 +242,32 @@ def as_json(page: Page) -> dict[str, Any]:
             "low": page.outlook.low,
             "high": page.outlook.high,
         },
+        "stopped": page.is_stopped,
+        "resumesAt": page.period.end if page.is_stopped else None,
+        "alerts": [
+            *(
+                {
+                    "type": "hard_cap" if cap.is_hard else "soft_cap",
+                    "severity": "critical" if cap.is_hard else "warning",
+                    "metric": cap.metric,
+                    "limit": cap.limit,
+                    "current": cap.current,
+                    "currency": cap.currency,
+                }
+                for cap in page.reached_caps
+            ),
+            *(
+                {
+                    "type": state.rule.type,
+                    "severity": "warning" if state.severity == "warn" else state.severity,
+                    "metric": state.metric or None,
+                    "limit": state.threshold,
+                    "current": state.value,
+                    "currency": state.rule.config.get("currency"),
+                }
+                for state in page.notices
+            ),
+        ],
         "metrics": [
             {
                 "name": card.usage.name,

@@ -6,14 +6,22 @@ pushes; there is no stored scalar that could be overwritten.
 """
 
 from billing.models.accounts import CustomerLink, Mode, StripeAccount
+from billing.models.alerts import AlertEvent, AlertProgress, AlertRule, AlertState
 from billing.models.mappings import PriceMapping
+from billing.models.notices import Delivery, DeliveryAttempt, WebhookEndpoint
 from billing.models.prices import PriceVersion
 from billing.models.pushes import Push, PushAttempt, PushCursor, PushSlice
 from billing.models.simulations import SimulationBatch, SimulationRun, SimulationScenario
 from billing.models.webhooks import WebhookInbox
 
 __all__ = [
+    "AlertEvent",
+    "AlertProgress",
+    "AlertRule",
+    "AlertState",
     "CustomerLink",
+    "Delivery",
+    "DeliveryAttempt",
     "Mode",
     "PriceMapping",
     "PriceVersion",
@@ -25,5 +33,6 @@ __all__ = [
     "SimulationRun",
     "SimulationScenario",
     "StripeAccount",
+    "WebhookEndpoint",
     "WebhookInbox",
 ]

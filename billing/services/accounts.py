@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from billing.models import Mode, StripeAccount
+from billing.services import happenings
 from stripemeter.lib.errors import NotFound
 from stripemeter.lib.logs import get_logger
 from stripemeter.tenancy import audit
@@ -110,6 +111,7 @@ def apply_verdicts(*, account_id: int, verdicts: Verdicts, now: datetime) -> Non
         account.halted_at = now
         account.halted_reason = verdicts.halt_reason[:REASON_CHARS_MAX]
         log.error("account.halted", account=str(account), reason=account.halted_reason)
+        happenings.tell_halt(account, now=now)
     account.save()
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from billing.models import StripeAccount
-from billing.services import accounts, columns, delivery_sql
+from billing.services import accounts, columns, delivery_sql, happenings
 from billing.services.accounts import Verdicts
 from billing.services.columns import columns_of
 from billing.stripe.answers import Answer, Outcome
@@ -198,13 +198,20 @@ def record(*, account_id: int, tries: Sequence[Tried], now: datetime) -> int:
     with transaction.atomic():
         applied = _settle(tries, now)
         _note_attempts(tries, applied)
-        _hold([each for each in tries if each.push.id in applied], now)
+        settled = [each for each in tries if each.push.id in applied]
+        _hold(settled, now)
+        _tell(settled, now)
         accounts.apply_verdicts(account_id=account_id, verdicts=verdicts_of(tries), now=now)
         point("push.outcome_written")
     for each in tries:
         if each.push.id not in applied:
             log.warning("push.outcome_fenced", identifier=each.push.identifier)
     return len(applied)
+
+
+def _tell(tries: Sequence[Tried], now: datetime) -> None:
+    found = [(each.push, reaction(each)) for each in tries]
+    happenings.tell_pushes([(push, what.state, what.hold) for push, what in found], now=now)
 
 
 def _settle(tries: Sequence[Tried], now: datetime) -> set[UUID]:

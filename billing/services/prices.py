@@ -1,8 +1,10 @@
 """Keeps the prices that mappings name, in every version that Stripe has shown."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 
@@ -80,12 +82,30 @@ def price_of(mapping: PriceMapping) -> Price | None:
 
     None while neither is known or the known one cannot be computed with.
     """
+    return prices_of([mapping])[mapping.pk]
+
+
+def prices_of(mappings: Iterable[PriceMapping]) -> dict[UUID, Price | None]:
+    """`price_of` for many mappings by id, in one query."""
+    wanted = list(mappings)
+    named = {(m.stripe_account, m.price_id) for m in wanted if m.local_price is None}
+    newest: dict[tuple[str, str], PriceVersion] = {}
+    if named:
+        accounts, prices = zip(*sorted(named), strict=True)
+        versions = PriceVersion.objects.filter(
+            account__in=set(accounts), mode=Mode.LIVE, price_id__in=set(prices)
+        )
+        for version in versions.order_by("account", "price_id", "-seen_at", "-pk").distinct(
+            "account", "price_id"
+        ):
+            newest[version.account, version.price_id] = version
+    return {m.pk: _computable(m, newest.get((m.stripe_account, m.price_id))) for m in wanted}
+
+
+def _computable(mapping: PriceMapping, version: PriceVersion | None) -> Price | None:
     try:
         if mapping.local_price is not None:
             return price_from_config(mapping.local_price, rules=RuleSet.STRIPE)
-        version = newest_version(
-            account=mapping.stripe_account, mode=Mode.LIVE, price_id=mapping.price_id
-        )
         if version is None:
             return None
         return price_from_stripe(version.document, currency=mapping.currency)

@@ -13,7 +13,7 @@ from django.db.models import Sum
 
 from billing import formulas
 from billing.models import Push
-from billing.services import delivery
+from billing.services import delivery, happenings
 from billing.stripe import meters
 from billing.stripe.client import KeyMissing, KeyOfWrongMode
 from billing.stripe.errors import StripeRefused, StripeUnavailable
@@ -151,5 +151,7 @@ def _decide(push: Push, verdict: str, reason: str, found: Decimal | None, now: d
                 [verdict, now, strictjson.dumps(evidence).decode(), push.tenant_id, push.id],
             )
             count = int(cursor.rowcount)
+        if count:
+            happenings.tell_pushes([(push, verdict, reason)], now=now)
     log.info("push.settled", identifier=push.identifier, verdict=verdict, reason=reason)
     return count > 0

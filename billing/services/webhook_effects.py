@@ -13,12 +13,12 @@ from django.db.models import Q
 
 from billing.models import CustomerLink, PriceMapping, Push, PushCursor, WebhookInbox
 from billing.services import delivery, mirroring
+from billing.services.happenings import move_period
 from billing.stripe import mirror, reading
 from billing.stripe.errors import StripeRefused
 from counters.models import BillingCalendar, Counter, PeriodState
 from counters.selectors import period_of
 from counters.services.calendars import set_calendar
-from counters.services.period_states import set_period_state
 from stripemeter.lib import strictjson
 from stripemeter.lib.errors import Conflict
 from stripemeter.lib.logs import get_logger
@@ -242,7 +242,7 @@ def _move_period(
     if billed.end > now:
         return "the period still runs"
     try:
-        set_period_state(
+        move_period(
             tenant_id=tenant_id,
             customer_ref=reference,
             period_start=billed.start,

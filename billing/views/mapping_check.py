@@ -8,7 +8,8 @@ from django.views.decorators.http import require_POST
 
 from billing.mappings_api import MappingChanges, NewMapping
 from billing.services import mapping_check
-from billing.views.mappings import by_field, validated
+from billing.views.forms import by_field
+from billing.views.mappings import validated
 from stripemeter.lib import clock
 from stripemeter.lib.errors import ProblemError
 from stripemeter.tenancy.operators import operator_page

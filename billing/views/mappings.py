@@ -8,17 +8,17 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from rest_framework.exceptions import APIException
 
 from billing import selectors
 from billing.mappings_api import AGGREGATIONS, SEMANTICS, MappingChanges, NewMapping
 from billing.models import PriceMapping
 from billing.services import mappings as writes
-from billing.services.prices import price_of
+from billing.services.prices import price_of, prices_of
+from billing.views.forms import by_field, number
+from billing.views.forms import validated as checked
 from ledger.models import Metric
 from stripemeter.lib import clock
-from stripemeter.lib.decimals import NotANumber, decimal_of, plain
-from stripemeter.lib.drf import problem_of
+from stripemeter.lib.decimals import plain
 from stripemeter.lib.errors import Forbidden, ProblemError
 from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.pages import filters_of
@@ -51,7 +51,9 @@ def mappings(request: Any) -> HttpResponse:
     """Every mapping that was not deleted."""
     form = filters_of(request, "metric")
     found = selectors.mappings(tenant_id=request.operator.tenant.pk, metric=form["metric"] or None)
-    rows = [{"mapping": each, "price": price_of(each)} for each in found[:200]]
+    shown = list(found[:200])
+    prices = prices_of(shown)
+    rows = [{"mapping": each, "price": prices[each.pk]} for each in shown]
     context = {"title": "Mappings", "rows": rows, "form": form}
     return render(request, "billing/mappings.html", context)
 
@@ -150,32 +152,12 @@ def validated(serializer: type[Any], given: dict[str, str], *, new: bool) -> dic
     for name, _, _ in TEXTS:
         value = given.get(name, "").strip()
         if value:
-            body[name] = _number(value) if name in NUMBERS else value
+            body[name] = number(value) if name in NUMBERS else value
         elif not new and name not in REQUIRED:
             body[name] = None
     for name in ("aggregation", "pushSemantics", *(["metric"] if new else [])):
         body[name] = given.get(name, "")
-    read = serializer(data=body)
-    try:
-        read.is_valid(raise_exception=True)
-    except APIException as error:
-        raise problem_of(error) or error from error
-    return dict(read.validated_data)
-
-
-def _number(written: str) -> Any:
-    """A number as JSON has it; other text stays text, and the field says what is wrong."""
-    try:
-        number = decimal_of(written)
-    except NotANumber:
-        return written
-    return int(number) if number == number.to_integral_value() else number
-
-
-def by_field(problem: ProblemError) -> dict[str, str]:
-    """What is wrong, by field; under the empty name what concerns the whole."""
-    found = {error.field: error.detail for error in problem.errors}
-    return found or {"": problem.detail}
+    return checked(serializer, body)
 
 
 def _given(mapping: PriceMapping) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from counters import aggregate_sql, locks
+from counters import aggregate_sql, hooks, locks
 from counters.services import periods
 from stripemeter.lib import metrics, tracing
 from stripemeter.lib.faults import point
@@ -218,6 +218,8 @@ def fold_for(
     while time.monotonic() < deadline:
         batches = fold_once(now=clock(), shard=shard)
         folded += batches
+        if batches:
+            hooks.folded()
         if batches < FOLD_BATCHES_MAX:
             time.sleep(min(poll, max(deadline - time.monotonic(), 0)))
     return folded

@@ -14,7 +14,8 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from counters.services.period_states import set_period_state
+from billing.services.happenings import move_period
+from billing.services.notices import Event, emit
 from ledger.services import seals
 from reconciliation.gathering import Gatherer
 from reconciliation.models import Finding, PeriodClose, ReportLine, Run
@@ -80,7 +81,7 @@ def close(
             tenant_id=tenant_id, period_start=period.start, period_end=period.end
         )
     for customer_ref, start in list(board.customers_of(tenant_id=tenant_id, period=period)):
-        set_period_state(
+        move_period(
             tenant_id=tenant_id,
             customer_ref=customer_ref,
             period_start=start,
@@ -128,6 +129,14 @@ def seal(*, tenant_id: int, period: Period, actor: str, now: datetime) -> Period
         row.sealed_by, row.sealed_at = actor, now
         row.save()
         _note(row, "certified", actor, now)
+        data = {
+            "customerRef": None,
+            "periodStart": rfc3339(row.period_start),
+            "periodEnd": rfc3339(row.period_end),
+            "state": "sealed",
+            "certificateSha256": row.certificate_sha256,
+        }
+        emit([Event(tenant_id, "period.sealed", data)], now=now)
     return row
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import uuid_utils
 from django.db import transaction
 
+from billing.services.notices import Event, emit
 from reconciliation import drift
 from reconciliation.facts import Cause, Found
 from reconciliation.gathering import Assessment
@@ -16,6 +17,7 @@ from reconciliation.money import Prices
 from reconciliation.selectors.targets import Scope
 from stripemeter.lib import strictjson
 from stripemeter.lib.errors import Conflict, NotFound, invalid
+from stripemeter.lib.instants import rfc3339
 from stripemeter.tenancy import audit
 
 #: What runs say themselves about findings that need nobody.
@@ -24,6 +26,7 @@ QUIET_NOTES = {
     Cause.SETTLING: "Stripe adds up with delay; it settles by itself",
     Cause.ROUNDING_CARRY: "makes no whole step; carried to the next push",
 }
+_QUIET = frozenset(str(cause) for cause in QUIET_NOTES)
 GONE_NOTE = "no longer seen"
 
 
@@ -77,7 +80,7 @@ def _record(
     }
     known = Finding.objects.select_for_update().filter(**key, closed_at__isnull=True).first()
     if known is None:
-        Finding.objects.create(
+        made = Finding.objects.create(
             id=new_id(),
             **key,
             **said,
@@ -88,6 +91,8 @@ def _record(
             state=Finding.State.OPEN if found.alarms else Finding.State.EXPLAINED,
             note="" if found.alarms else QUIET_NOTES[found.cause],
         )
+        if found.alarms:
+            _tell(made, "opened", now)
         return
     grown = found.units != known.units and known.state != Finding.State.OPEN and found.alarms
     if grown or (found.alarms and known.state == Finding.State.EXPLAINED and not known.decided_by):
@@ -120,6 +125,8 @@ def close_unseen(
             finding.state = Finding.State.EXPLAINED
             finding.note = finding.note or GONE_NOTE
         finding.save(update_fields=["closed_at", "state", "note"])
+        if finding.cause not in _QUIET:
+            _tell(finding, "closed", now)
         closed += 1
     return closed
 
@@ -164,4 +171,23 @@ def decide(
         before=before,
         after={"state": state, "note": note, "owner": finding.owner},
     )
+    _tell(finding, "decided", now)
     return finding
+
+
+def _tell(finding: Finding, verb: str, now: datetime) -> None:
+    """Queue a webhook event; in the transaction of the change."""
+    data = {
+        "findingId": str(finding.pk),
+        "cause": str(finding.cause),
+        "severity": str(finding.severity),
+        "state": str(finding.state),
+        "mappingId": str(finding.mapping_id),
+        "customerRef": finding.customer_ref,
+        "periodStart": rfc3339(finding.period_start),
+        "mode": finding.mode,
+        "units": finding.units,
+        "amountMinor": finding.amount_minor,
+        "currency": finding.currency or None,
+    }
+    emit([Event(finding.tenant_id, f"reconciliation.finding.{verb}", data)], now=now)

@@ -42,6 +42,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("Pushes", "ops:pushes", "pushes"),
             Entry("Stripe accounts", "ops:accounts", "accounts"),
             Entry("Alerts", "ops:alerts", "alerts"),
+            Entry("Webhooks", "ops:webhooks", "webhooks"),
             Entry("Simulator", "ops:simulator", "simulator"),
         ),
     ),

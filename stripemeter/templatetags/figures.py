@@ -21,6 +21,8 @@ _TONES = {
         "verified",
         "applied",
         "completed",
+        "delivered",
+        "resolved",
     },
     "warn": {
         "unknown",
@@ -31,6 +33,9 @@ _TONES = {
         "unread",
         "closing",
         "cancelled",
+        "warn",
+        "triggered",
+        "snoozed",
     },
     "bad": {"needs_review", "parked", "failed", "critical", "drift", "revoked", "halted"},
 }

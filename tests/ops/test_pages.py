@@ -20,7 +20,8 @@ from tests.ops.conftest import Office, use
 PAGES = [
     "home", "push-panel", "money-panel", "accounts-panel", "periods-panel",
     "reconciliation-panel", "customers", "adjustments", "pushes", "accounts", "mappings",
-    "metrics", "inbox", "reconciliation", "findings", "periods", "operations",
+    "metrics", "inbox", "reconciliation", "findings", "periods", "operations", "alerts",
+    "alert-rules", "alerts-panel", "webhooks",
 ]  # fmt: skip
 
 

@@ -145,6 +145,9 @@ BELONGINGS: list[tuple[str, dict[str, Any]]] = [
                                  "tenantId": "globex", "metric": "api_calls",
                                  "customerRef": CANARY, "quantity": 1,
                                  "ts": "2026-01-03T00:00:00Z"}]}),
+    ("/v1/alerts", {"type": "threshold", "threshold": 1, "action": "webhook",
+                    "customerRef": CANARY, "metric": "api_calls"}),
+    ("/v1/webhook-endpoints", {"url": f"https://{CANARY}.example/", "eventTypes": ["*"]}),
     ("/v1/simulations/scenarios", {"name": CANARY, "model": {
         "model": "flat", "currency": "USD", "unitPrice": 1}, "inputs": {
         "customerId": CANARY, "periodStart": "2026-01-01", "periodEnd": "2026-01-31",
