@@ -10,7 +10,9 @@ from billing.views import (
     panels,
     pushes,
     shadow,
+    simulator,
     webhooks,
+    whatif,
 )
 
 urlpatterns = [
@@ -33,6 +35,9 @@ urlpatterns = [
     path("webhooks/<uuid:endpoint_id>/delete", webhooks.delete, name="webhook-delete"),
     path("webhooks/messages/<uuid:delivery_id>", webhooks.delivery, name="delivery"),
     path("webhooks/messages/<uuid:delivery_id>/again", webhooks.redeliver, name="redeliver"),
+    path("simulator/", simulator.simulator, name="simulator"),
+    path("what-if/", whatif.what_if, name="what-if"),
+    path("what-if/<uuid:run_id>", whatif.what_if_run, name="what-if-run"),
     path("customers/", customers.customers, name="customers"),
     # The reference may hold any character, so it is a parameter.
     path("customers/customer", customers.customer, name="customer"),

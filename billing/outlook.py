@@ -113,9 +113,9 @@ def _line(
     return LineOutlook(
         line,
         expected,
-        _priced(line, expected.total),
-        _priced(line, interval.low) if interval else None,
-        _priced(line, interval.high) if interval else None,
+        priced_quantity(line, expected.total),
+        priced_quantity(line, interval.low) if interval else None,
+        priced_quantity(line, interval.high) if interval else None,
         reached,
     )
 
@@ -124,7 +124,8 @@ def _in_metric_units(line: Line, units: Decimal | None) -> Decimal | None:
     return None if units is None else units * Decimal(line.mapping.unit_factor)
 
 
-def _priced(line: Line, quantity: Decimal) -> Decimal | None:
+def priced_quantity(line: Line, quantity: Decimal) -> Decimal | None:
+    """What ``quantity`` of the line's metric costs, in major units; None while unpriced."""
     price: Price | None = line.price
     if price is None:
         return None

@@ -1,5 +1,6 @@
 """``POST /v1/usage/projection``: what the period costs so far."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,9 +10,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing.alerting import CAPS
+from billing.milestones import Milestone, milestones
 from billing.outlook import LineOutlook, Outlook, outlook
+from billing.pricing import Invoice, LineKind
 from billing.pricing.numbers import major
-from billing.projection import Line, Projection, project
+from billing.projection import Line, Projection, billed_units, project
+from billing.terms import Terms, bill_of, terms_of
 from counters.api import freshness
 from counters.selectors import period_of
 from stripemeter.lib import clock
@@ -40,6 +45,10 @@ class ProjectionOutput(serializers.Serializer[Any]):
     lineItems = serializers.ListField(child=serializers.DictField())
     subtotal = serializers.DecimalField(max_digits=40, decimal_places=3, allow_null=True)
     credits = serializers.DecimalField(max_digits=40, decimal_places=3)
+    commitments = serializers.DecimalField(max_digits=40, decimal_places=3)
+    discounts = serializers.DecimalField(max_digits=40, decimal_places=3)
+    tax = serializers.DecimalField(max_digits=40, decimal_places=3)
+    applied = serializers.ListField(child=serializers.DictField())
     total = serializers.DecimalField(max_digits=40, decimal_places=3, allow_null=True)
     currency = serializers.CharField(allow_null=True)
     totals = serializers.ListField(child=serializers.DictField())
@@ -72,8 +81,22 @@ class ProjectionView(TenantView):
         projection = project(
             tenant_id=self.principal.tenant_id, customer_ref=data["customerRef"], period=period
         )
-        expected = outlook(projection, tenant_id=self.principal.tenant_id, now=now)
-        return Response({**shown(projection, now=now), "forecast": shown_outlook(expected)})
+        tenant_id = self.principal.tenant_id
+        expected = outlook(projection, tenant_id=tenant_id, now=now)
+        terms = terms_of(tenant_id=tenant_id, customer_ref=projection.customer_ref)
+        return Response(
+            {
+                **shown(projection, bill=bill_of(projection, terms), now=now),
+                "forecast": {
+                    **shown_outlook(expected),
+                    **shown_bill(projection, expected, terms),
+                    "milestones": [
+                        _shown_milestone(each)
+                        for each in milestones(projection, expected, tenant_id=tenant_id)
+                    ],
+                },
+            }
+        )
 
     def _period(self, data: dict[str, Any], now: datetime) -> Period:
         start, end = data.get("periodStart"), data.get("periodEnd")
@@ -97,8 +120,8 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-def shown(projection: Projection, *, now: datetime) -> dict[str, Any]:
-    """The projection as the wire shows it."""
+def shown(projection: Projection, *, bill: Invoice | None, now: datetime) -> dict[str, Any]:
+    """The projection as the wire shows it; ``bill`` is what the terms make of it."""
     currencies = projection.currencies
     # Amounts of different currencies are never added up.
     currency = currencies[0] if len(currencies) == 1 else None
@@ -113,14 +136,35 @@ def shown(projection: Projection, *, now: datetime) -> dict[str, Any]:
         "endsAt": rfc3339(projection.period.end),
         "lineItems": [_shown_line(line) for line in projection.lines],
         "subtotal": subtotal,
-        "credits": Decimal(0),
-        "total": subtotal,
+        **_after_terms(bill, subtotal),
         "currency": currency,
         "totals": [
             {"currency": name, "subtotal": projection.subtotal(name)} for name in currencies
         ],
         "unpriced": [metric.name for metric in projection.usage if metric.name not in priced],
         "freshness": freshness(projection.usage, now=now),
+    }
+
+
+def _after_terms(bill: Invoice | None, subtotal: Decimal | None) -> dict[str, Any]:
+    """From the subtotal to the total; ``credits`` holds commitments too, as it always did."""
+    if bill is None:
+        nothing = Decimal(0)
+        return {
+            "credits": nothing, "commitments": nothing, "discounts": nothing, "tax": nothing,
+            "fees": nothing, "applied": [], "total": subtotal, "amountDue": subtotal,
+        }  # fmt: skip
+    places = bill.exponent
+    fees = sum(line.amount_minor for line in bill.lines if line.kind is not LineKind.USAGE)
+    return {
+        "fees": major(fees, places),
+        "credits": bill.credits,
+        "commitments": major(bill.commitment_minor, places),
+        "discounts": bill.discounts,
+        "tax": bill.tax,
+        "applied": [taken.as_dict(places) for taken in bill.taken],
+        "total": bill.total,
+        "amountDue": bill.amount_due,
     }
 
 
@@ -160,6 +204,46 @@ def shown_outlook(expected: Outlook) -> dict[str, Any]:
         "level": Decimal("0.8"),
         "currency": expected.currency,
         "lineItems": [_shown_outlook_line(line) for line in expected.lines],
+    }
+
+
+def shown_bill(projection: Projection, expected: Outlook, terms: Terms) -> dict[str, Any]:
+    """The expected total after terms; the subtotal is the usage as priced."""
+    if expected.total is None:
+        return {"subtotal": None}
+
+    def total(of: Callable[[LineOutlook], Decimal | None]) -> Decimal | None:
+        quantities = {
+            line.line.mapping.pk: (line.line.mapping, of(line)) for line in expected.lines
+        }
+        units = {
+            key: max(billed_units(quantity, mapping), Decimal(0))
+            for key, (mapping, quantity) in quantities.items()
+            if quantity is not None
+        }
+        bill = bill_of(projection, terms, units=units) if len(units) == len(quantities) else None
+        return None if bill is None else bill.total
+
+    return {
+        "subtotal": expected.total,
+        "total": total(lambda line: line.forecast.total),
+        "low": total(lambda line: line.forecast.interval and line.forecast.interval.low),
+        "high": total(lambda line: line.forecast.interval and line.forecast.interval.high),
+    }
+
+
+def _shown_milestone(found: Milestone) -> dict[str, Any]:
+    when = found.reached
+    days = {"on": when.on, "earliest": when.earliest, "latest": when.latest}
+    return {
+        "alertConfigId": str(found.rule.pk),
+        "kind": "cap" if found.rule.action in CAPS else "budget",
+        "action": found.rule.action,
+        "metric": found.metric,
+        "limit": found.limit,
+        "currency": found.currency,
+        "already": when.already,
+        **{name: day.isoformat() if day else None for name, day in days.items()},
     }
 
 

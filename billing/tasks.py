@@ -19,6 +19,7 @@ from billing.services import (
     running,
     settling,
     simulations,
+    whatif,
 )
 from billing.stripe.client import KeyMissing, KeyOfWrongMode
 from billing.stripe.errors import StripeRefused, StripeUnavailable
@@ -76,6 +77,17 @@ def refresh_prices() -> int:
 def simulate() -> int:
     """Compute the simulation runs that wait."""
     return simulations.compute_pending(now=clock.now())
+
+
+@shared_task(name="billing.what_if", soft_time_limit=1_750, time_limit=1_800)
+def what_if() -> int:
+    """Compute the what-if runs that wait."""
+    return whatif.compute_pending(clock=clock.now)
+
+
+def wake_what_if() -> bool:
+    """Ask a worker to compute waiting what-if runs now."""
+    return _wake(what_if)
 
 
 @shared_task(name="billing.alerts", soft_time_limit=110, time_limit=120)

@@ -12,7 +12,9 @@ from billing import (
     projection_api,
     pushes_api,
     simulations_api,
+    terms_api,
     webhook_views,
+    whatif_api,
 )
 
 urlpatterns = [
@@ -71,6 +73,14 @@ urlpatterns = [
         simulations_api.BatchView.as_view(),
         name="simulation-batch",
     ),
+    path("v1/simulations/whatif", whatif_api.WhatIfsView.as_view(), name="what-ifs"),
+    path("v1/simulations/whatif/<str:run_id>", whatif_api.WhatIfView.as_view(), name="what-if"),
+    path(
+        "v1/simulations/whatif/<str:run_id>/customers",
+        whatif_api.WhatIfCustomersView.as_view(),
+        name="what-if-customers",
+    ),
+    path("v1/terms", terms_api.TermsView.as_view(), name="terms"),
     path("v1/usage/projection", projection_api.ProjectionView.as_view(), name="usage-projection"),
     path("v1/mappings", mappings_api.MappingsView.as_view(), name="mappings"),
     path("v1/mappings/<str:mapping_id>", mappings_api.MappingView.as_view(), name="mapping"),

@@ -51,6 +51,8 @@ app.conf.beat_schedule = {
     "billing-simulate": {"task": "billing.simulate", "schedule": 15.0, "options": {"expires": 15}},
     # Grace is an hour by default: half of it is noticed within five minutes.
     "billing-grace": {"task": "billing.watch_grace", "schedule": 300.0},
+    # Large what-if runs whose wake-up was lost or whose worker died; otherwise finds nothing.
+    "billing-what-if": {"task": "billing.what_if", "schedule": 30.0, "options": {"expires": 30}},
     # A fold wakes it at once; this finds what time alone changes, and lost wake-ups.
     "billing-alerts": {"task": "billing.alerts", "schedule": 15.0, "options": {"expires": 15}},
     # Retries of webhooks and mails that are due; new ones wake a worker themselves.

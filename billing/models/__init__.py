@@ -12,7 +12,9 @@ from billing.models.notices import Delivery, DeliveryAttempt, WebhookEndpoint
 from billing.models.prices import PriceVersion
 from billing.models.pushes import Push, PushAttempt, PushCursor, PushSlice
 from billing.models.simulations import SimulationBatch, SimulationRun, SimulationScenario
+from billing.models.terms import CustomerTerms
 from billing.models.webhooks import WebhookInbox
+from billing.models.whatif import WhatIfCustomer, WhatIfRun
 
 __all__ = [
     "AlertEvent",
@@ -20,6 +22,7 @@ __all__ = [
     "AlertRule",
     "AlertState",
     "CustomerLink",
+    "CustomerTerms",
     "Delivery",
     "DeliveryAttempt",
     "Mode",
@@ -35,4 +38,6 @@ __all__ = [
     "StripeAccount",
     "WebhookEndpoint",
     "WebhookInbox",
+    "WhatIfCustomer",
+    "WhatIfRun",
 ]

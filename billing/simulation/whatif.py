@@ -281,13 +281,13 @@ def what_if(usage: Iterable[UsageRow], *, current: PriceSet, proposed: PriceSet)
     """
     if (current.currency, current.exponent) != (proposed.currency, proposed.exponent):
         raise MixedCurrencies(f"{current.currency} against {proposed.currency}", path="proposed")
-    work = _Comparison(PeriodRater(current), PeriodRater(proposed))
-    for (customer, period), quantities in _grouped(usage).items():
+    work = Comparison(PeriodRater(current), PeriodRater(proposed))
+    for (customer, period), quantities in grouped(usage).items():
         work.take(customer, period, quantities)
     return work.result()
 
 
-class _Comparison:
+class Comparison:
     """Sums per customer and period while customer-periods pass by."""
 
     def __init__(self, before: PeriodRater, after: PeriodRater) -> None:
@@ -344,13 +344,14 @@ class _Comparison:
         )
 
 
-def _grouped(usage: Iterable[UsageRow]) -> dict[tuple[str, str], dict[str, Decimal]]:
-    grouped: dict[tuple[str, str], dict[str, Decimal]] = {}
+def grouped(usage: Iterable[UsageRow]) -> dict[tuple[str, str], dict[str, Decimal]]:
+    """Quantities per metric of each (customer, period); rows of one metric add up."""
+    found: dict[tuple[str, str], dict[str, Decimal]] = {}
     for row in usage:
-        metrics = grouped.setdefault((row.customer, row.period), {})
+        metrics = found.setdefault((row.customer, row.period), {})
         seen = metrics.get(row.metric)
         metrics[row.metric] = row.quantity if seen is None else add(seen, row.quantity)
-    return grouped
+    return found
 
 
 def _unpriced(rater: PeriodRater, metrics: set[tuple[str, str]]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -148,11 +148,12 @@ def as_dict(result: WhatIf, *, customers_max: int | None = None) -> dict[str, An
             for item in result.cliffs
         ],
         "unpriced": {"before": result.unpriced_before, "after": result.unpriced_after},
-        "customers": [_customer(item, places) for item in result.customers[:customers_max]],
+        "customers": [customer_dict(item, places) for item in result.customers[:customers_max]],
     }
 
 
-def _customer(item: CustomerDelta, places: int) -> dict[str, Any]:
+def customer_dict(item: CustomerDelta, places: int) -> dict[str, Any]:
+    """One row of the table, in major units."""
     return {
         "customer": item.customer,
         "periods": item.periods,
@@ -170,21 +171,29 @@ def as_json(result: WhatIf) -> str:
 
 def as_csv(result: WhatIf) -> str:
     """The table per customer. A name a spreadsheet would run as a formula gets a leading quote."""
+    return "".join(csv_lines(result.customers, currency=result.currency, places=result.exponent))
+
+
+def csv_lines(rows: Iterable[CustomerDelta], *, currency: str, places: int) -> Iterator[str]:
+    """`as_csv` line by line, for tables too long to hold."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["customer", "periods", "currency", "before", "after", "delta", "percent"])
-    for item in result.customers:
-        row = _customer(item, result.exponent)
+    yield out.getvalue()
+    for item in rows:
+        row = customer_dict(item, places)
+        out.seek(0)
+        out.truncate()
         writer.writerow(
             [
                 inert(item.customer),
                 item.periods,
-                result.currency,
+                currency,
                 *(f"{row[key]:f}" for key in ("before", "after", "delta")),
                 "" if item.percent is None else plain(item.percent),
             ]
         )
-    return out.getvalue()
+        yield out.getvalue()
 
 
 def as_table(result: WhatIf) -> str:

@@ -44,6 +44,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("Alerts", "ops:alerts", "alerts"),
             Entry("Webhooks", "ops:webhooks", "webhooks"),
             Entry("Simulator", "ops:simulator", "simulator"),
+            Entry("What if", "ops:what-if", "simulator"),
         ),
     ),
     (
