@@ -82,7 +82,7 @@ def check_caps(
     if metric is not None:
         found = Metric.objects.filter(tenant_id=tenant_id, name=metric).first()
         if found is None:
-            raise NotFound("No such metric", code="unknown_metric")
+            raise NotFound("No such metric")
     mine = [rule for rule in rules if rule.customer_ref in {None, customer_ref}]
     of_money = any(rule.type == Type.BUDGET for rule in mine)
     if not mine:

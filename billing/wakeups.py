@@ -1,12 +1,15 @@
-"""Wakes the alert rules up after a fold: at most once a second, and only if there are any."""
+"""Alerts and the counters: woken after a fold, at most once a second; shown beside usage."""
 
 import time
+from datetime import datetime
+from typing import Any
 
 from celery import current_app
 from django.db import DatabaseError
 from kombu.exceptions import KombuError
 
 from billing.models import AlertRule
+from billing.selectors_alerts import alerts_of_customer
 from stripemeter.lib.logs import get_logger
 
 log = get_logger(__name__)
@@ -19,7 +22,7 @@ class _Waker:
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now - self.woken < SECONDS_BETWEEN or not self._has_rules(now):
+        if now - self.woken < SECONDS_BETWEEN or not self.has_rules(now):
             return
         self.woken = now
         try:
@@ -28,7 +31,8 @@ class _Waker:
         except (KombuError, OSError) as error:
             log.warning("wakeup.lost", task="billing.alerts", error=str(error))
 
-    def _has_rules(self, now: float) -> bool:
+    def has_rules(self, now: float) -> bool:
+        """Whether any tenant has a rule, as of at most ten seconds ago."""
         if now - self.asked >= SECONDS_KNOWN:
             self.asked = now
             try:
@@ -40,3 +44,21 @@ class _Waker:
 
 
 alerts_after_fold = _Waker()
+_SEVERITIES = {"info": "info", "warn": "warning", "critical": "critical"}
+
+
+def alerts_beside_usage(tenant_id: int, customer_ref: str, now: datetime) -> list[dict[str, Any]]:
+    """The customer's open alerts as current usage shows them; free while nobody has rules."""
+    if not alerts_after_fold.has_rules(time.monotonic()):
+        return []
+    found = alerts_of_customer(tenant_id=tenant_id, customer_ref=customer_ref, now=now)
+    return [
+        {
+            "type": state.rule.type,
+            "message": state.title,
+            "severity": _SEVERITIES[state.severity],
+            "metric": state.metric or None,
+            "action": state.action,
+        }
+        for state in found
+    ]

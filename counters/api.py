@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from counters import selectors
+from counters import hooks, selectors
 from counters.selectors.history import INTERVALS, Point, usage_history
 from counters.selectors.usage import LatePart, late_parts, metric_named
 from ledger.models import Metric
@@ -103,7 +103,7 @@ class CurrentUsageView(TenantView):
                 "metrics": [
                     shown_usage(metric, late.get(metric.metric_id, LatePart())) for metric in usage
                 ],
-                "alerts": [],
+                "alerts": hooks.alerts(tenant_id, customer, now),
                 "freshness": freshness(usage, now=now),
             }
         )

@@ -16,7 +16,8 @@ from billing.projection import Line, Projection, project
 from billing.selectors_alerts import alerts_of_customer
 from counters.models import Adjustment
 from counters.selectors import MetricUsage, period_of
-from counters.selectors.history import Point, usage_history
+from counters.selectors.daily import daily_usage
+from counters.selectors.history import Point
 from ledger.models import Metric, PendingBatch
 from stripemeter.lib.charts import bars
 from stripemeter.lib.decimals import plain
@@ -137,8 +138,15 @@ def read_page(viewer: Viewer, *, now: datetime) -> Page:
     outlooks = {line.line.usage.metric_id: line for line in expected.lines}
     waiting = _waiting(tenant_id, customer, period)
     metrics = Metric.objects.in_bulk([usage.metric_id for usage in projection.usage])
+    days = daily_usage(
+        tenant_id=tenant_id,
+        metrics=list(metrics.values()),
+        customer_ref=customer,
+        since=period.start,
+        until=period.end,
+    )
     cards = [
-        _card(usage, metrics, outlooks.get(usage.metric_id), waiting, viewer, period)
+        _card(usage, days[usage.metric_id], outlooks.get(usage.metric_id), waiting, period)
         for usage in projection.usage
     ]
     newest = [usage.last_recorded_at for usage in projection.usage if usage.last_recorded_at]
@@ -187,20 +195,11 @@ def _waiting(tenant_id: int, customer: str, period: Period) -> dict[int, Decimal
 
 def _card(
     usage: MetricUsage,
-    metrics: dict[int, Metric],
+    points: list[Point],
     expected: LineOutlook | None,
     waiting: dict[int, Decimal],
-    viewer: Viewer,
     period: Period,
 ) -> MetricCard:
-    points = usage_history(
-        tenant_id=viewer.tenant.pk,
-        metric=metrics[usage.metric_id],
-        customer_ref=viewer.customer_ref,
-        since=period.start,
-        until=period.end,
-        interval="day",
-    )
     line = expected.line if expected else None
     return MetricCard(
         usage=usage,

@@ -5,26 +5,38 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('billing', '0006_what_if'),
-        ('tenancy', '0003_api_key_liveness'),
+        ("billing", "0006_what_if"),
+        ("tenancy", "0003_api_key_liveness"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CustomerTerms',
+            name="CustomerTerms",
             fields=[
-                ('id', models.UUIDField(primary_key=True, serialize=False)),
-                ('customer_ref', models.TextField(db_collation='C', null=True)),
-                ('document', models.JSONField()),
-                ('updated_by', models.CharField(max_length=200)),
-                ('updated_at', models.DateTimeField()),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='customer_terms', to='tenancy.tenant')),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("customer_ref", models.TextField(db_collation="C", null=True)),
+                ("document", models.JSONField()),
+                ("updated_by", models.CharField(max_length=200)),
+                ("updated_at", models.DateTimeField()),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="customer_terms",
+                        to="tenancy.tenant",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'customer terms',
-                'constraints': [models.UniqueConstraint(fields=('tenant', 'customer_ref'), name='terms_one_per_customer', nulls_distinct=False)],
+                "verbose_name_plural": "customer terms",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "customer_ref"),
+                        name="terms_one_per_customer",
+                        nulls_distinct=False,
+                    )
+                ],
             },
         ),
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from billing.pricing.errors import PricingError
-from billing.simulation import engine, whatif_files
+from billing.simulation import engine, remote, whatif_files
 from billing.simulation.reports import FORMATS
 from billing.simulation.whatif import what_if
 
@@ -128,16 +129,19 @@ def report(
 @sim.command()
 @click.option(
     "--usage",
-    required=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="CSV with the columns customer, period, metric, quantity.",
+    help="CSV with customer, period, metric, quantity; without it the service's own history.",
 )
 @click.option(
-    "--current", required=True, type=click.Path(path_type=Path), help="The prices of today (file)."
+    "--current",
+    type=click.Path(path_type=Path),
+    help="The prices of today (file); with --usage only.",
 )
 @click.option(
     "--proposed", required=True, type=click.Path(path_type=Path), help="The prices to try (file)."
 )
+@click.option("--from", "since", metavar="DAY", help="First day of the history (service only).")
+@click.option("--to", "until", metavar="DAY", help="The day after its last (service only).")
 @click.option(
     "--format",
     "form",
@@ -150,10 +154,14 @@ def report(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the screen."
 )
 @click.option("--fail-if-increase", metavar="PERCENT", help="Exit 1 if a customer rises by more.")
+@click.pass_obj
 def whatif(
-    usage: Path,
-    current: Path,
+    session: Any,
+    usage: Path | None,
+    current: Path | None,
     proposed: Path,
+    since: str | None,
+    until: str | None,
     form: str,
     out: Path | None,
     fail_if_increase: str | None,
@@ -162,6 +170,24 @@ def whatif(
     limit = None
     if fail_if_increase is not None:
         limit = _guarded(lambda: whatif_files.read_percent(fail_if_increase))
+    if (usage is None) != (current is None):
+        raise click.UsageError("--usage and --current go together")
+    if usage is not None and current is not None:
+        text, rising = _of_files(usage, current, proposed, form, limit)
+    elif session is None:
+        raise click.UsageError("without --usage, run it as `stripemeter sim whatif`")
+    else:
+        text, rising = _of_service(session, proposed, since, until, form, limit)
+    _write(text, out)
+    for customer in rising:
+        click.echo(f"rises by more than {limit} %: {customer}", err=True)
+    if rising:
+        raise SystemExit(1)
+
+
+def _of_files(
+    usage: Path, current: Path, proposed: Path, form: str, limit: Decimal | None
+) -> tuple[str, list[str]]:
     result = _guarded(
         lambda: what_if(
             whatif_files.load_usage(usage),
@@ -169,12 +195,24 @@ def whatif(
             proposed=whatif_files.load_price_set(proposed),
         )
     )
-    _write(whatif_files.FORMATS[form](result), out)
     exceeding = () if limit is None else result.rising_more_than(limit)
-    for item in exceeding:
-        click.echo(f"rises by more than {limit} %: {item.customer}", err=True)
-    if exceeding:
-        raise SystemExit(1)
+    return whatif_files.FORMATS[form](result), [item.customer for item in exceeding]
+
+
+def _of_service(
+    session: Any,
+    proposed: Path,
+    since: str | None,
+    until: str | None,
+    form: str,
+    limit: Decimal | None,
+) -> tuple[str, list[str]]:
+    run = _guarded(lambda: remote.ask(session, proposed, since=since, until=until))
+    rows = list(remote.customers(session, run)) if form == "csv" or limit is not None else []
+    rising = [
+        item.customer for item in rows if limit is not None and remote.rises_more_than(item, limit)
+    ]
+    return remote.as_text(run, rows, form), rising
 
 
 def _write(text: str, out: Path | None) -> None:

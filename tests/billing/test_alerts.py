@@ -12,8 +12,10 @@ from django.test import Client
 from billing.models import AlertEvent, AlertRule, AlertState, Delivery
 from billing.services.alert_runs import evaluate_alerts
 from billing.services.mappings import Actor, create_mapping
+from billing.wakeups import alerts_after_fold
 from counters.services.adjustments import Approver, approve_adjustment, create_adjustment
 from ledger.services.registry import forget_cached_metrics
+from stripemeter.lib import clock
 from stripemeter.tenancy.models import AuditEntry
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.builders.ledger import NOW, fold, make_event, store
@@ -154,6 +156,19 @@ def test_budgets_speak_of_money_so_far_and_expected(acme: Caller) -> None:
     evaluate_alerts(now=NOW)
     found = AlertState.objects.get(rule__type="budget")
     assert (found.value, found.metric) == (Decimal("51.2"), "")
+
+
+def test_current_usage_shows_what_holds_now(acme: Caller) -> None:
+    alerts_after_fold.asked = 0.0
+    rule(acme, action="hard_cap")
+    now = clock.now()
+    use(acme, 100, ts=now, now=now)
+    evaluate_alerts(now=now)
+    found = call(acme, "get", "usage/current?tenantId=acme&customerRef=c1").json()["alerts"]
+    assert [(row["type"], row["severity"], row["action"]) for row in found] == [
+        ("threshold", "critical", "hard_cap")
+    ]
+    assert call(acme, "get", "usage/current?tenantId=acme&customerRef=c2").json()["alerts"] == []
 
 
 def test_a_rule_of_another_tenant_says_nothing(acme: Caller, globex: Caller) -> None:

@@ -141,3 +141,61 @@ def test_only_whole_billing_periods_are_projected(client, acme):
     ):
         dates = {"periodStart": start} | ({"periodEnd": end} if end else {})
         assert project(client, acme, **dates).status_code == 400, dates
+
+
+def local_mapping(client, caller, price):
+    body = {
+        "tenantId": caller.tenant.key,
+        "metric": "api_calls",
+        "aggregation": "sum",
+        "stripeAccount": "default",
+        "priceId": "price_1",
+        "localPrice": price,
+    }
+    assert post(client, caller, "/v1/mappings", body).status_code == 201
+
+
+def test_terms_make_the_total_of_a_projection(client, acme):
+    local_mapping(client, acme, {"model": "flat", "currency": "USD", "unitPrice": "0.10"})
+    use(client, acme, 1_000)
+
+    def agree(caller=acme, **terms):
+        data = json.dumps(terms)
+        headers = caller.headers
+        return client.put("/v1/terms", data, content_type="application/json", headers=headers)
+
+    default = agree(taxRate=10, credits=[{"amount": 15, "reason": "promo"}])
+    assert default.status_code == 200, default.content
+    answer = project(client, acme).json()
+    assert (answer["subtotal"], answer["credits"], answer["tax"], answer["total"]) == (
+        100, 15, 8.5, 93.5,
+    )  # fmt: skip
+    own = {"customerRef": "c", "commitments": [{"amount": 60, "applied": 10}], "minimumSpend": 500}
+    assert agree(**own).status_code == 200
+    answer = project(client, acme).json()
+    assert (answer["commitments"], answer["tax"], answer["total"]) == (50, 0, 50)
+    assert answer["forecast"]["total"] >= 450  # the minimum spend counts at the period's end
+    assert agree(customerRef="c", taxRate=101).status_code == 400
+    assert agree(customerRef="c", credits=[{"amount": -1}]).status_code == 400
+    listed = client.get("/v1/terms", headers=acme.headers).json()
+    assert listed["total"] == 2
+    globex = make_caller("globex")
+    assert client.get("/v1/terms", headers=globex.headers).json()["total"] == 0
+    assert client.delete("/v1/terms?customerRef=c", headers=globex.headers).status_code == 404
+    assert client.delete("/v1/terms?customerRef=c", headers=acme.headers).status_code == 204
+    assert project(client, acme).json()["total"] == 93.5
+
+
+def test_the_forecast_names_the_day_of_a_cap_and_a_budget(client, acme):
+    local_mapping(client, acme, {"model": "flat", "currency": "USD", "unitPrice": "0.10"})
+    use(client, acme, 1_000)
+    for rule in (
+        {"type": "threshold", "metric": "api_calls", "threshold": 500, "action": "hard_cap"},
+        {"type": "budget", "threshold": 10**9, "action": "email"},
+    ):
+        assert post(client, acme, "/v1/alerts", rule).status_code == 201
+    found = project(client, acme).json()["forecast"]["milestones"]
+    assert [(row["kind"], row["metric"], row["already"], row["on"]) for row in found] == [
+        ("cap", "api_calls", True, None),
+        ("budget", None, False, None),
+    ]
