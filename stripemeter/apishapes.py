@@ -231,7 +231,7 @@ ANSWERS: dict[str, Schema] = {
     "listBackfills": record(operations=rows(record(**_BACKFILL_FIELDS)), total=WHOLE),
 }
 #: Operations that answer CSV too, with ``format=csv``.
-ALSO_CSV = frozenset({"getReconciliationSummary", "getReconciliationPeriod"})
+ALSO_CSV = frozenset({"getReconciliationSummary", "getReconciliationPeriod", "listWhatIfCustomers"})
 
 _POINT = record(ts=INSTANT, value=NULL_NUMBER)
 _CHANGE = {
