@@ -101,7 +101,7 @@ def shown(run: WhatIfRun) -> dict[str, Any]:
 
 
 def _in_full(run: WhatIfRun) -> dict[str, Any]:
-    answer = {**shown(run), "result": run.result, "losers": [], "winners": []}
+    answer = {**shown(run), "result": whatif.result_of(run), "losers": [], "winners": []}
     if run.result is not None:
         places = int(run.result["exponent"])
         first = whatif.customer_deltas(run, limit=whatif.SHOWN)

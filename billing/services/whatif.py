@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -222,6 +223,33 @@ def run_of(*, tenant_id: int, run_id: UUID) -> WhatIfRun:
     if run is None:
         raise NotFound("What-if not found")
     return run
+
+
+def result_of(run: WhatIfRun) -> dict[str, Any] | None:
+    """The summary with its numbers as Decimals; money with the places of the currency."""
+    if run.result is None:
+        return None
+    places = Decimal(1).scaleb(-int(run.result["exponent"]))
+
+    def money(row: dict[str, Any], *names: str) -> dict[str, Any]:
+        found = {name: Decimal(row[name]).quantize(places) for name in names}
+        return {**row, **found}
+
+    def exact(row: dict[str, Any], *names: str) -> dict[str, Any]:
+        found = {name: None if row[name] is None else Decimal(row[name]) for name in names}
+        return {**row, **found}
+
+    kept = run.result
+    return {
+        **kept,
+        "revenue": exact(money(kept["revenue"], "before", "after", "delta"), "percent"),
+        "quantiles": money(kept["quantiles"], *kept["quantiles"]),
+        "distribution": [
+            exact(money(each, "delta"), "over", "upTo") for each in kept["distribution"]
+        ],
+        "periods": [money(each, "before", "after") for each in kept["periods"]],
+        "cliffs": [exact(money(each, "jump"), "quantity", "at") for each in kept["cliffs"]],
+    }
 
 
 def customer_deltas(run: WhatIfRun, *, after: int = -1, limit: int | None = None) -> list[Any]:

@@ -135,8 +135,9 @@ def what_if_run(request: Any, run_id: UUID) -> HttpResponseBase:
 
 
 def _answer(request: Any, run: WhatIfRun) -> dict[str, Any]:
-    assert run.result is not None
-    result, places = run.result, int(run.result["exponent"])
+    result = whatif.result_of(run)
+    assert result is not None
+    places = int(result["exponent"])
     raw = request.GET.get("after", "-1")
     after = int(raw) if raw.isascii() and raw.isdigit() else -1
     rows = whatif.customer_deltas(run, after=after, limit=ROWS)
@@ -145,7 +146,7 @@ def _answer(request: Any, run: WhatIfRun) -> dict[str, Any]:
     losers = whatif.customer_deltas(run, limit=5)
     return {
         "result": result,
-        "revenue": {k: v and Decimal(v) for k, v in result["revenue"].items()},
+        "revenue": result["revenue"],
         "chart": _distribution(result),
         "periods": _periods(result),
         "rows": [customer_dict(row, places) for row in rows],
@@ -181,7 +182,7 @@ def _periods(result: dict[str, Any]) -> Any:
     shown = [
         Column(
             each["period"][:7],
-            (Decimal(each["before"]), Decimal(each["after"])),
+            (each["before"], each["after"]),
             f"{each['period']}: {each['before']} before, {each['after']} after",
         )
         for each in result["periods"][-24:]

@@ -34,7 +34,7 @@ def test_the_simulator_prices_tier_by_tier_and_keeps_the_scenario(office: Office
     run = queue_run(author=author, scenario=kept, document=kept.document)
     compute_pending(now=clock.now())
     run.refresh_from_db()
-    assert (run.status, run.result["total"]) == ("completed", "220.00")
+    assert (run.status, run.result["total"]) == ("completed", "220")
     assert client.post(url, {"quantity-api_calls": "many"}).status_code == 400
     assert client.post(url, form | {"price-api_calls": "{"}).status_code == 400
 

@@ -90,7 +90,7 @@ def test_a_price_change_names_winners_losers_and_cliffs(acme: Caller) -> None:
     assert (body["status"], body["progress"]) == ("completed", {"done": 3, "total": 3})
     assert [row["customer"] for row in body["losers"]] == ["c", "a"]
     assert [row["customer"] for row in body["winners"]] == ["b"]
-    assert [(c["customer"], c["quantity"]) for c in body["result"]["cliffs"]] == [("a", "990")]
+    assert [(c["customer"], c["quantity"]) for c in body["result"]["cliffs"]] == [("a", 990)]
     page = (
         Client()
         .get(f"/v1/simulations/whatif/{body['id']}/customers?limit=2", headers=acme.headers)
