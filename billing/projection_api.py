@@ -227,8 +227,8 @@ def shown_bill(projection: Projection, expected: Outlook, terms: Terms) -> dict[
     return {
         "subtotal": expected.total,
         "total": total(lambda line: line.forecast.total),
-        "low": total(lambda line: line.forecast.interval and line.forecast.interval.low),
-        "high": total(lambda line: line.forecast.interval and line.forecast.interval.high),
+        "low": total(lambda line: line.forecast.interval.low if line.forecast.interval else None),
+        "high": total(lambda line: line.forecast.interval.high if line.forecast.interval else None),
     }
 
 

@@ -60,7 +60,7 @@ class Billed:
     def units(self, row: tuple[Any, ...]) -> Decimal:
         """What the projection would bill of a counter: whole steps, never below zero."""
         found = row[_COLUMN[self.aggregation]]
-        quantity = Decimal(0 if found is None else found) + row[10]
+        quantity: Decimal = Decimal(0 if found is None else found) + row[10]
         if self.mapping is None:
             return max(quantity, Decimal(0))
         return max(billed_units(quantity, self.mapping), Decimal(0))

@@ -81,7 +81,8 @@ class TermsView(TenantView):
         self.check_tenant(request.data)
         body = TermsInput(data=request.data)
         body.is_valid(raise_exception=True)
-        document = {name: request.data[name] for name in MEMBERS if name in request.data}
+        given: Any = request.data
+        document = {name: given[name] for name in MEMBERS if name in given}
         row = writes.set_terms(
             actor=self._actor(),
             customer_ref=body.validated_data.get("customerRef"),

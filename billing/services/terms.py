@@ -28,7 +28,7 @@ def set_terms(*, actor: Actor, customer_ref: str | None, document: dict[str, Any
         .filter(tenant_id=actor.tenant_id, customer_ref=customer_ref)
         .first()
     )
-    before = found and found.document
+    before = None if found is None else dict(found.document)
     if found is None:
         found = CustomerTerms(
             id=notices.new_id(), tenant_id=actor.tenant_id, customer_ref=customer_ref

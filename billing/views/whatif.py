@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -121,7 +120,7 @@ def _document(given: dict[str, str]) -> dict[str, Any]:
 
 @require_GET
 @operator_page()
-def what_if_run(request: Any, run_id: UUID) -> HttpResponseBase:
+def what_if_run(request: Any, run_id: UUID) -> Any:
     """One answer: revenue, distribution, winners and losers, cliffs, every customer."""
     run = whatif.run_of(tenant_id=request.operator.tenant.pk, run_id=run_id)
     if request.GET.get("format") == "csv":
