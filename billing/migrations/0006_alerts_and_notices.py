@@ -9,7 +9,7 @@ import ledger.models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0004_simulations"),
+        ("billing", "0005_push_gate"),
         ("ledger", "0003_operations"),
         ("tenancy", "0003_api_key_liveness"),
     ]
