@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0006_alerts_and_notices"),
+        ("billing", "0007_alerts_and_notices"),
         ("tenancy", "0003_api_key_liveness"),
     ]
 

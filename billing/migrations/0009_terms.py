@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0007_what_if"),
+        ("billing", "0008_what_if"),
         ("tenancy", "0003_api_key_liveness"),
     ]
 

@@ -9,7 +9,7 @@ import ledger.models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0005_push_gate"),
+        ("billing", "0006_hour_windows"),
         ("ledger", "0003_operations"),
         ("tenancy", "0003_api_key_liveness"),
     ]
