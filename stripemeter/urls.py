@@ -1,5 +1,6 @@
 """Every route of the service. API routes answer with and without a trailing slash."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -8,6 +9,7 @@ from stripemeter import apidocs, health
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="ops:home"), name="root"),
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}img/mark.svg")),
     path("health", health.health, name="health"),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),

@@ -31,6 +31,7 @@ def copies(world: World, cluster: Any) -> Any:
 
     def copy(source: str, target: str) -> None:
         connection.close()
+        cluster.disconnect_others(source)
         with cluster.connect() as superuser:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             superuser.execute(drop.format(sql.Identifier(target)))

@@ -89,7 +89,10 @@ def example(parameter: str, route: str, tenant: Tenant) -> Any:
         return Metric.objects.filter(tenant=tenant).values_list("name", flat=True).first()
     # ``mapping_id`` of a mapping: the model whose name ends in that word.
     word = parameter.removesuffix("_id").replace("_", "")
-    for model in apps.get_models():
+    named = [
+        model for model in apps.get_models() if model.__name__.lower() == route.replace("-", "")
+    ]
+    for model in named or apps.get_models():
         fields = {field.name for field in model._meta.get_fields()}
         name = model.__name__.lower()
         if name.endswith(word) and {"tenant", "tenant_id"} & fields and "id" in fields:

@@ -31,6 +31,12 @@ def map_body(ctx: Any, body: Any) -> Any:
     return _with_own_tenant(body)
 
 
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(ctx: Any, value: Any) -> bytes:
+    """Lines of JSON, sent as they are."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
+
 @schemathesis.hook
 def map_query(ctx: Any, query: Any) -> Any:
     """Name the own tenant in every other query."""

@@ -18,11 +18,12 @@ from tests.contract.conftest import Live
 from tests.support.environment import ROOT
 
 #: What every answer is held to. Positive data may be refused here by rules that no schema
-#: can say (an unknown id, another tenant), so acceptance is not asked for.
+#: can say (an unknown id, another tenant), so acceptance is not asked for. Wrong keys are the
+#: tenant matrix's job: from one address so many of them are rightly answered 429 here.
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
     "response_headers_conformance", "response_schema_conformance", "unsupported_method",
-    "allow_header_conformance", "ignored_auth", "use_after_free",
+    "allow_header_conformance", "use_after_free",
 )  # fmt: skip
 pytestmark = pytest.mark.xdist_group("contract")
 

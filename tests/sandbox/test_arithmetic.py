@@ -49,7 +49,11 @@ def test_every_moment_lies_in_exactly_one_period_that_starts_at_a_boundary(
     step = relativedelta(**{STEPS[interval]: count})
     whole = datetime.fromtimestamp(anchored, UTC)
     number = round((start - anchored) / ((end - start) or 1))
-    nearby = {int((whole + step * k).timestamp()) for k in range(number - 2, number + 3)}
+    # February counts for a whole month, so the estimate may be a tenth too high.
+    slack = 2 + abs(number) // 8
+    nearby = {
+        int((whole + step * k).timestamp()) for k in range(number - slack, number + slack + 1)
+    }
     assert start in nearby
 
 

@@ -80,6 +80,11 @@ class Cluster:
                 )
             )
 
+    def disconnect_others(self, database: str) -> None:
+        """End every session in ``database``, so that it can be copied."""
+        with self.connect(database) as connection:
+            _disconnect_others(connection)
+
     def drop_database(self, name: str) -> None:
         """Drop a database and whoever is connected to it."""
         with self.connect() as connection:
