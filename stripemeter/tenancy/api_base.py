@@ -50,11 +50,20 @@ class TenantView(APIView):
         if method not in self.http_method_names or not hasattr(self, method):
             self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
+        self._admit(request, self.principal)
+
+    def _admit(self, request: Request | HttpRequest, principal: Principal) -> None:
+        """Count the request, show it its tenant's rows only, refuse what is said twice."""
         rate_class = self.rate_class or ("read" if request.method in {"GET", "HEAD"} else "write")
-        self._verdict = throttle(self.principal, rate_class=rate_class, cost=self.rate_cost)
-        rowsecurity.narrow(self.principal.tenant_id)
+        self._verdict = throttle(principal, rate_class=rate_class, cost=self.rate_cost)
+        rowsecurity.narrow(principal.tenant_id)
         if request.META.get("QUERY_STRING"):
             self._refuse_repeated(request)
+
+    def _say_what_is_left(self, response: HttpResponse) -> None:
+        if self._verdict is not None:
+            for name, value in self._verdict.headers().items():
+                response.headers[name] = value
 
     def _refuse_repeated(self, request: Request | HttpRequest) -> None:
         for name, values in request.GET.lists():
@@ -66,9 +75,7 @@ class TenantView(APIView):
     ) -> Response:
         """Say what is left of the rate limit."""
         final = super().finalize_response(request, response, *args, **kwargs)
-        if self._verdict is not None:
-            for name, value in self._verdict.headers().items():
-                final.headers[name] = value
+        self._say_what_is_left(final)
         return final
 
     @property
@@ -125,21 +132,16 @@ class DirectPostView(TenantView):
         try:
             principal = authenticate_request(request)
             require_scope(principal, self, request)
-            self._verdict = throttle(principal, rate_class=self.rate_class or "write")
-            rowsecurity.narrow(principal.tenant_id)
             request.user = principal  # type: ignore[assignment]
             self.request = request  # type: ignore[assignment]
-            if request.META.get("QUERY_STRING"):
-                self._refuse_repeated(request)
+            self._admit(request, principal)
             response = self.answer(request)
         except Exception as error:
             problem = problem_of(error)
             if problem is None:
                 raise
             response = problem_response(problem)
-        if self._verdict is not None:
-            for name, value in self._verdict.headers().items():
-                response.headers[name] = value
+        self._say_what_is_left(response)
         return response
 
 
