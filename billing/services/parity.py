@@ -166,9 +166,8 @@ def cut_at(mapping: PriceMapping, *, now: datetime) -> datetime:
     return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
-def conditions(*, mapping: PriceMapping, target: Target, now: datetime) -> list[Condition]:
-    """Everything that must hold before the shadow side is promoted, checked now."""
-    found = parity(mapping=mapping, now=now)
+def conditions(*, mapping: PriceMapping, target: Target, found: Parity) -> list[Condition]:
+    """Everything that must hold before the shadow side is promoted; ``found`` is of now."""
     unsettled = Push.objects.filter(
         tenant_id=mapping.tenant_id, mapping_id=mapping.pk, state__in=_UNSETTLED
     ).count()
@@ -242,8 +241,9 @@ def request_cutover(*, actor: Actor, mapping_id: UUID, target: Target, typed: st
 def _check(mapping: PriceMapping, target: Target, typed: str, now: datetime) -> None:
     if typed.strip() != mapping.metric.name:
         raise invalid("typed", f"type the metric's name, {mapping.metric.name}, to confirm")
+    found = parity(mapping=mapping, now=now)
     missing = [
-        each for each in conditions(mapping=mapping, target=target, now=now) if not each.holds
+        each for each in conditions(mapping=mapping, target=target, found=found) if not each.holds
     ]
     if missing:
         raise Conflict(

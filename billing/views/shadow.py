@@ -28,12 +28,13 @@ def shadow(request: Any, mapping_id: UUID) -> HttpResponse:
     mapping = _mapping(operator, mapping_id)
     now = clock.now()
     target = _target(request.GET, mapping)
-    found = parity.conditions(mapping=mapping, target=target, now=now)
+    sides = parity.parity(mapping=mapping, now=now)
+    found = parity.conditions(mapping=mapping, target=target, found=sides)
     asked = mapping.cutover or {}
     context = {
         "title": f"{mapping.metric.name}, shadow against live",
         "mapping": mapping,
-        "parity": parity.parity(mapping=mapping, now=now),
+        "parity": sides,
         "conditions": found,
         "ready": all(each.holds for each in found),
         "target": target,

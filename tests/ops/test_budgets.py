@@ -21,8 +21,8 @@ from stripemeter.tenancy.models import Membership, Tenant
 from tests.browser.pages import NOT_AN_OPERATORS, Route, operator_routes, page_url
 
 CUSTOMERS, EVENTS = 30, 4_500
-#: Session, person, membership and tenant are four of them.
-QUERIES_MAX = 20
+#: Person, membership and tenant are three of them.
+QUERIES_MAX = 19
 #: Pages that are allowed more, and why.
 MORE = {
     "customer": (60, "two charts, a projection and a forecast for each metric"),
@@ -86,4 +86,10 @@ def test_a_page_costs_no_more_queries_than_it_may(
         pytest.skip("an act, not a page")
     assert answer.status_code in {200, 302}
     most, _ = MORE.get(route.name, (QUERIES_MAX, ""))
-    assert len(queries) <= most, "\n".join(query["sql"][:160] for query in queries)
+    spent = [query["sql"][:160] for query in queries if not _is_of_the_session(query["sql"])]
+    assert len(spent) <= most, "\n".join(spent)
+
+
+def _is_of_the_session(sql: str) -> bool:
+    """Once a minute a session writes when it was last seen: that is no cost of a page."""
+    return "django_session" in sql or "SAVEPOINT" in sql

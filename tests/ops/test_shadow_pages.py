@@ -100,21 +100,22 @@ def test_a_cut_over_takes_two_people_and_the_metrics_name(office, rehearsed):
     assert office.sign_in("viewer").post(ask, {"typed": "api_calls"}).status_code == 403
 
 
+def conditions(mapping, target, now):
+    sides = parity.parity(mapping=mapping, now=now)
+    return parity.conditions(mapping=mapping, target=target, found=sides)
+
+
 def test_another_tariff_or_an_open_push_stops_a_cut_over(office, rehearsed):
     now = clock.now()
     target = Target("default", "price_acme", None)
-    assert all(each.holds for each in parity.conditions(mapping=rehearsed, target=target, now=now))
+    assert all(each.holds for each in conditions(rehearsed, target, now))
     prices.store_price(
         account="default", mode="live",
         document={**PRICE, "id": "price_acme", "unit_amount": 11, "unit_amount_decimal": "11"},
         now=now + timedelta(seconds=1),
     )  # fmt: skip
     push(rehearsed, "live", 0, state="pending")
-    missing = {
-        each.text
-        for each in parity.conditions(mapping=rehearsed, target=target, now=now)
-        if not each.holds
-    }
+    missing = {each.text for each in conditions(rehearsed, target, now) if not each.holds}
     assert missing == {
         "The live price charges what the rehearsed one did",
         "Nothing is open, parked or in review",
