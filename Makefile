@@ -29,7 +29,7 @@ lint: venv ## ruff, mypy --strict, import-linter, missing migrations
 	STRIPEMETER_ENV=test STRIPEMETER_IGNORE_RUNTIME=1 $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run djstripe
 
 audit: venv ## known vulnerabilities of the locked dependencies
-	@$(PYTHON) scripts/audit.py
+	@$(PYTHON) ops/scripts/audit.py
 
 sbom: venv ## list what the server is made of: build/sbom.cdx.json (CycloneDX)
 	@mkdir -p build
@@ -58,10 +58,10 @@ mutants: venv ## plant the seeded bugs one by one; the suite must catch each
 	$(PYTHON) -m tests.mutants $(MUTANTS)
 
 venv: ## make or refresh .venv with everything the tests and tools need
-	@sh scripts/venv.sh requirements-dev.lock
+	@sh ops/scripts/venv.sh requirements-dev.lock
 
 venv-demo:
-	@sh scripts/venv.sh requirements.lock
+	@sh ops/scripts/venv.sh requirements.lock
 
 lock: ## resolve the dependencies of pyproject.toml anew into requirements*.lock
 	$(UV_COMPILE) --group server -o requirements.lock

@@ -11,7 +11,7 @@ from tests.support.environment import ROOT
 
 @pytest.fixture(scope="module")
 def audit() -> Any:
-    spec = importlib.util.spec_from_file_location("audit", ROOT / "scripts/audit.py")
+    spec = importlib.util.spec_from_file_location("audit", ROOT / "ops/scripts/audit.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -104,7 +104,7 @@ def test_the_example_names_exactly_the_variables_of_compose_and_holds_no_secret(
 
 
 def test_the_roles_of_the_container_are_those_of_the_embedded_server(cluster: Cluster) -> None:
-    script = (ROOT / "deploy/postgres/10-roles.sh").read_text()
+    script = (ROOT / "ops/postgres/10-roles.sh").read_text()
     statements = script.split("<<'SQL'\n")[1].removesuffix("SQL\n").split(";")
     grants = [statement for statement in statements if "DEFAULT PRIVILEGES" in statement]
     query = "SELECT defaclobjtype::text, defaclacl::text FROM pg_default_acl ORDER BY defaclobjtype"

@@ -102,7 +102,7 @@ _TEXT = (
     ".txt", ".cfg", ".ini", ".go", ".java", "Makefile", "Dockerfile", ".ci/run",
 )  # fmt: skip
 #: They are about such paths.
-_SPEAK_OF_PATHS = ("stripemeter/runtime/", "scripts/", "tests/runtime/", "tests/tidy/")
+_SPEAK_OF_PATHS = ("stripemeter/runtime/", "ops/scripts/", "tests/runtime/", "tests/tidy/")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 # Nothing is done when the lock file is the one that .venv was made from.
 set -eu
 
-lock=${1:?usage: scripts/venv.sh LOCKFILE}
-cd "$(dirname "$0")/.."
+lock=${1:?usage: ops/scripts/venv.sh LOCKFILE}
+cd "$(dirname "$0")/../.."
 
 digest() { # of the lock file and of what the editable install depends on
     python=$1; shift
