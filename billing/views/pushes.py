@@ -15,7 +15,7 @@ from billing.models.pushes import OPEN_STATES
 from billing.services import grace, review, running
 from billing.services.accounts import may_send, rate_of, resume_account
 from billing.tasks import wake_push
-from stripemeter.lib import clock, text
+from stripemeter.lib import clock, posted
 from stripemeter.lib.errors import invalid
 from stripemeter.lib.pages import PAGE_ROWS, Pager, back, filters_of
 from stripemeter.lib.panels import remembered
@@ -92,9 +92,7 @@ def push(request: Any, push_id: UUID) -> HttpResponse:
 @operator_page("maintainer")
 def settle_push(request: Any, push_id: UUID) -> HttpResponse:
     """Say whether Stripe has the value."""
-    note = str(request.POST.get("note", "")).strip()
-    if len(note) > 500 or text.FORBIDDEN.search(note):
-        raise invalid("note", "may have at most 500 plain characters")
+    note = posted.plain(request, "note", chars_max=500)
     found = review.settle_push(
         tenant_id=request.operator.tenant.pk,
         push_id=push_id,

@@ -15,7 +15,7 @@ from counters.selectors import adjustments as reads
 from counters.services import adjustments as writes
 from counters.totals import ADDITIVE
 from ledger.models import Metric
-from stripemeter.lib import clock, text
+from stripemeter.lib import clock, posted, text
 from stripemeter.lib.decimals import NotANumber, decimal_of, digits_and_decimals
 from stripemeter.lib.errors import invalid
 from stripemeter.lib.instants import InvalidInstant, parse_instant, rfc3339
@@ -102,10 +102,7 @@ def _delta(written: str) -> Any:
 
 
 def _note(request: Any) -> str:
-    note = str(request.POST.get("note", "")).strip()
-    if len(note) > 1_000 or text.FORBIDDEN.search(note):
-        raise invalid("note", "may have at most 1,000 plain characters")
-    return note
+    return posted.plain(request, "note", chars_max=1_000)
 
 
 @require_POST

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from counters.services.metrics import MetricSettings, configure_metric
 from ledger.models import EventConflict, Metric
 from ledger.services.conflicts import resolve_conflict as resolve
-from stripemeter.lib import clock, text
+from stripemeter.lib import clock, posted, text
 from stripemeter.lib.errors import Forbidden, ProblemError, invalid
 from stripemeter.lib.pages import PAGE_ROWS, Pager, back, filters_of
 from stripemeter.tenancy.operators import operator_page
@@ -83,10 +83,7 @@ def metric(request: Any, name: str) -> HttpResponse:
 
 
 def _settings(request: Any) -> MetricSettings:
-    given = {name: str(request.POST.get(name, "")).strip() for name in _LIMITS}
-    for name, limit in _LIMITS.items():
-        if len(given[name]) > limit or text.FORBIDDEN.search(given[name]):
-            raise invalid(name, f"may have at most {limit} plain characters")
+    given = {name: posted.plain(request, name, chars_max=limit) for name, limit in _LIMITS.items()}
     hours = str(request.POST.get("latenessWindowHours", "")).strip()
     if hours and not (hours.isascii() and hours.isdigit() and int(hours) <= LATENESS_HOURS_MAX):
         raise invalid("latenessWindowHours", f"must be a whole number up to {LATENESS_HOURS_MAX}")
@@ -125,9 +122,7 @@ def inbox(request: Any) -> HttpResponse:
 @operator_page("maintainer")
 def resolve_conflict(request: Any, conflict_id: int) -> HttpResponse:
     """Take a conflict off the inbox."""
-    note = str(request.POST.get("note", "")).strip()
-    if len(note) > 500 or text.FORBIDDEN.search(note):
-        raise invalid("note", "may have at most 500 plain characters")
+    note = posted.plain(request, "note", chars_max=500)
     resolve(
         tenant_id=request.operator.tenant.pk,
         conflict_id=conflict_id,

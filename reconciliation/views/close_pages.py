@@ -13,8 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from reconciliation.models import PeriodClose
 from reconciliation.selectors import board, reports
 from reconciliation.services import closes as services
-from stripemeter.lib import clock, strictjson, text
-from stripemeter.lib.errors import invalid
+from stripemeter.lib import clock, posted, strictjson
 from stripemeter.lib.instants import InvalidInstant
 from stripemeter.lib.periods import Period, utc_month
 from stripemeter.tenancy.operators import operator_page
@@ -93,9 +92,7 @@ def _board(request: Any, period: Period, *, mismatches: list[Any] | None) -> Htt
 @operator_page("maintainer")
 def close_period(request: Any, month: str) -> HttpResponse:
     """Freeze the month; forced only with a note."""
-    note = str(request.POST.get("note", "")).strip()
-    if len(note) > 1_000 or text.FORBIDDEN.search(note):
-        raise invalid("note", "may have at most 1,000 plain characters")
+    note = posted.plain(request, "note", chars_max=1_000)
     services.close(
         tenant_id=request.operator.tenant.pk,
         period=_month(month),

@@ -17,8 +17,7 @@ from reconciliation.selectors import reports
 from reconciliation.services import runs
 from reconciliation.services.findings import decide as record_decision
 from reconciliation.tasks import wake
-from stripemeter.lib import clock, strictjson, text
-from stripemeter.lib.errors import invalid
+from stripemeter.lib import clock, posted, strictjson, text
 from stripemeter.lib.pages import PAGE_ROWS, Pager, back, filters_of
 from stripemeter.lib.panels import render_panel
 from stripemeter.lib.periods import utc_month
@@ -178,9 +177,7 @@ def finding(request: Any, finding_id: UUID) -> HttpResponse:
 @operator_page("maintainer")
 def decide(request: Any, finding_id: UUID) -> HttpResponse:
     """Explain it, accept it, or take it up again."""
-    note = str(request.POST.get("note", "")).strip()
-    if len(note) > 1_000 or text.FORBIDDEN.search(note):
-        raise invalid("note", "may have at most 1,000 plain characters")
+    note = posted.plain(request, "note", chars_max=1_000)
     record_decision(
         tenant_id=request.operator.tenant.pk,
         finding_id=finding_id,

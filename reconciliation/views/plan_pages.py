@@ -16,8 +16,7 @@ from reconciliation.models import Finding, RepairPlan
 from reconciliation.selectors import repairs as selectors
 from reconciliation.services import repairs, verifying
 from reconciliation.tasks import wake
-from stripemeter.lib import clock, text
-from stripemeter.lib.errors import invalid
+from stripemeter.lib import clock, posted
 from stripemeter.lib.pages import PAGE_ROWS, Pager, filters_of
 from stripemeter.tenancy.operators import operator_page
 
@@ -64,9 +63,7 @@ def propose(request: Any) -> HttpResponse:
     tenant_id = request.operator.tenant.pk
     ids, cause = _chosen(request, tenant_id)
     if request.method == "POST":
-        note = str(request.POST.get("note", "")).strip()
-        if len(note) > NOTE_CHARS_MAX or text.FORBIDDEN.search(note):
-            raise invalid("note", "may have at most 1,000 plain characters")
+        note = posted.plain(request, "note", chars_max=NOTE_CHARS_MAX)
         made = repairs.propose(
             tenant_id=tenant_id,
             finding_ids=ids,
