@@ -106,9 +106,13 @@ def price_book(*, tenant_id: int, metric_ids: list[int] | None = None) -> PriceB
     return PriceBook(mappings, prices_of(mappings))
 
 
-def project(*, tenant_id: int, customer_ref: str, period: Period) -> Projection:
-    """Price what the customer has used in ``period``."""
-    usage = current_usage(tenant_id=tenant_id, customer_ref=customer_ref, period=period)
+def project(
+    *, tenant_id: int, customer_ref: str, period: Period, metric_id: int | None = None
+) -> Projection:
+    """Price what the customer has used in ``period``, of one metric if ``metric_id`` is given."""
+    usage = current_usage(
+        tenant_id=tenant_id, customer_ref=customer_ref, period=period, metric_id=metric_id
+    )
     book = price_book(tenant_id=tenant_id, metric_ids=[metric.metric_id for metric in usage])
     return priced(customer_ref, period, usage, book)
 

@@ -3,9 +3,11 @@
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from billing import dashboard, selectors
@@ -14,7 +16,7 @@ from billing.outlook import LineOutlook, outlook
 from billing.pricing.numbers import major
 from billing.projection import project
 from counters.models import Counter
-from counters.selectors import MetricUsage, period_of
+from counters.selectors import MetricUsage, current_usage, period_of
 from counters.selectors.adjustments import adjustments
 from counters.selectors.history import usage_history
 from counters.selectors.periods import periods_between
@@ -25,6 +27,7 @@ from stripemeter.lib.charts import bars
 from stripemeter.lib.decimals import plain
 from stripemeter.lib.instants import InvalidInstant, parse_instant, rfc3339
 from stripemeter.lib.pages import PAGE_ROWS, Pager, filters_of
+from stripemeter.lib.panels import render_panel
 from stripemeter.lib.periods import Period
 from stripemeter.tenancy.operators import operator_page
 
@@ -59,38 +62,22 @@ def customers(request: Any) -> HttpResponse:
 @require_GET
 @operator_page()
 def customer(request: Any) -> HttpResponse:
-    """One customer's period: usage, bill so far and expected, and what they are made of."""
+    """One customer's period; bill, metrics and findings are panels that load themselves."""
     tenant = request.operator.tenant
-    ref = request.GET.get("ref", "")
-    if text.reference_problem(ref):
+    ref, period, now = _about(request)
+    usage = current_usage(tenant_id=tenant.pk, customer_ref=ref, period=period)
+    if not usage and not _has_counters(tenant.pk, ref):
         raise Http404
-    now = clock.now()
-    period = period_of(tenant_id=tenant.pk, customer_ref=ref, instant=_instant(request, now))
-    projection = project(tenant_id=tenant.pk, customer_ref=ref, period=period)
-    is_running = period.start <= now < period.end
-    expected = outlook(projection, tenant_id=tenant.pk, now=now) if is_running else None
-    expected_lines = (
-        {line.line.usage.metric_id: line for line in expected.lines} if expected else {}
-    )
-    lines = {line.usage.metric_id: line for line in projection.lines}
-    known = {metric.pk: metric for metric in Metric.objects.filter(tenant=tenant)}
-    if not projection.usage and not _has_counters(tenant.pk, ref):
-        raise Http404
+    at = rfc3339(period.start)
     context = {
         "title": ref,
         "ref": ref,
         "period": period,
-        "at": rfc3339(period.start),
-        "is_running": is_running,
-        "projection": projection,
-        "subtotals": [(code, projection.subtotal(code)) for code in projection.currencies],
-        "expected": expected,
+        "is_running": period.start <= now < period.end,
+        "bill_url": _panel_url("customer-bill", ref=ref, at=at),
         "metrics": [
-            _card(
-                usage, known[usage.metric_id], lines.get(usage.metric_id),
-                expected_lines.get(usage.metric_id), ref, period, now,
-            )
-            for usage in projection.usage
+            (each, _panel_url("customer-metric", ref=ref, metric=each.name, at=at))
+            for each in usage
         ],
         "periods": reversed(
             periods_between(
@@ -114,6 +101,63 @@ def customer(request: Any) -> HttpResponse:
         ),
     }  # fmt: skip
     return render(request, "billing/customer.html", context)
+
+
+@require_GET
+@operator_page()
+def customer_bill(request: Any) -> HttpResponse:
+    """The bill of a customer's period so far, and what it will probably be."""
+    tenant_id = request.operator.tenant.pk
+    ref, period, now = _about(request)
+    projection = project(tenant_id=tenant_id, customer_ref=ref, period=period)
+    is_running = period.start <= now < period.end
+    context = {
+        "is_running": is_running,
+        "subtotals": [(code, projection.subtotal(code)) for code in projection.currencies],
+        "expected": outlook(projection, tenant_id=tenant_id, now=now) if is_running else None,
+    }
+    return render_panel(request, "billing/_customer_bill.html", context)
+
+
+@require_GET
+@operator_page()
+def customer_metric(request: Any) -> HttpResponse:
+    """One metric of a customer's period: its number, charts, price and forecast."""
+    tenant = request.operator.tenant
+    ref, period, now = _about(request)
+    metric = Metric.objects.filter(tenant=tenant, name=request.GET.get("metric", "")).first()
+    if metric is None:
+        raise Http404
+    projection = project(tenant_id=tenant.pk, customer_ref=ref, period=period, metric_id=metric.pk)
+    if not projection.usage:
+        raise Http404
+    is_running = period.start <= now < period.end
+    expected = outlook(projection, tenant_id=tenant.pk, now=now).lines if is_running else []
+    context = {
+        "ref": ref,
+        "at": rfc3339(period.start),
+        "metric": metric,
+        "card": _card(
+            projection.usage[0], metric, next(iter(projection.lines), None),
+            next(iter(expected), None), ref, period, now,
+        ),
+    }  # fmt: skip
+    return render_panel(request, "billing/_customer_metric.html", context)
+
+
+def _about(request: Any) -> tuple[str, Period, datetime]:
+    """The customer and the period that the address names, and the moment."""
+    ref = request.GET.get("ref", "")
+    if text.reference_problem(ref):
+        raise Http404
+    now = clock.now()
+    tenant_id = request.operator.tenant.pk
+    period = period_of(tenant_id=tenant_id, customer_ref=ref, instant=_instant(request, now))
+    return ref, period, now
+
+
+def _panel_url(name: str, **query: str) -> str:
+    return f"{reverse(f'ops:{name}')}?{urlencode(query)}"
 
 
 def _instant(request: Any, now: datetime) -> datetime:

@@ -77,14 +77,26 @@ FROM (
 JOIN billing_pricemapping x ON x.id = l.mapping_id JOIN ledger_metric m ON m.id = l.metric_id
 ORDER BY m.name, l.customer_ref, l.period_start, l.mode, l.mapping_id
 """
-#: How many rows the sheets will have, for progress.
+#: How many rows the sheets will have, for progress: never fewer than are written. What is
+#: compared twice is one line; a line whose price is unreadable is no accrual.
 _EXPECTED: LiteralString = """
+WITH lines AS (
+    SELECT DISTINCT ON (tenant_id, period_start, mapping_id, customer_ref, mode)
+           mode, wanted, invoiced
+    FROM reconciliation_reportline
+    WHERE tenant_id = %(tenant)s AND period_start >= %(start)s AND period_start < %(end)s
+    ORDER BY tenant_id, period_start, mapping_id, customer_ref, mode, checked_at DESC, run_id DESC
+)
 SELECT (SELECT count(*) FROM counters_counter WHERE tenant_id = %(tenant)s
           AND period_start >= %(start)s AND period_start < %(end)s)
      + (SELECT count(*) FROM counters_adjustment WHERE tenant_id = %(tenant)s
           AND period_start >= %(start)s AND period_start < %(end)s)
+     + (SELECT count(*) FROM reconciliation_finding WHERE tenant_id = %(tenant)s
+          AND period_start >= %(start)s AND period_start < %(end)s)
      + (SELECT count(*) FROM billing_push WHERE tenant_id = %(tenant)s
           AND period_start >= %(start)s AND period_start < %(end)s)
+     + (SELECT count(*) + count(*) FILTER (
+            WHERE mode = 'live' AND wanted <> coalesce(invoiced, 0)) FROM lines)
 """
 
 
@@ -106,7 +118,7 @@ class Source:
             yield from cursor
 
     def expected(self) -> int:
-        """About how many rows there will be."""
+        """How many rows there will be at most, all sheets together."""
         return int(self.raw.execute(_EXPECTED, self.parameters).fetchone()[0])
 
 

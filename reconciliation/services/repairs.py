@@ -18,14 +18,13 @@ from billing.models import Push
 from billing.services import corrections, delivery
 from billing.services.corrections import CursorKey, Lane
 from billing.slicing import stamp
-from billing.stripe.answers import Outcome
-from billing.stripe.meters import cancel
 from counters.services.recompute import Scope as CounterScope
 from counters.services.recompute import recompute
 from reconciliation.facts import ACKNOWLEDGED
 from reconciliation.models import Finding, RepairPlan, RepairStep
 from reconciliation.remedies import Case, remedy_for
 from reconciliation.selectors import repairs as selectors
+from reconciliation.services.cancelling import cancel_sent
 from reconciliation.services.findings import new_id, plain_json
 from stripemeter.lib import strictjson
 from stripemeter.lib.errors import Conflict, Forbidden, NotFound, invalid
@@ -35,8 +34,6 @@ from stripemeter.tenancy import audit
 from stripemeter.tenancy.models import Tenant
 
 FINDINGS_MAX = 500
-#: Stripe cancels a meter event within 24 hours of receiving it; an hour is kept back.
-CANCEL_WITHIN = timedelta(hours=23)
 State, StepState, Kind = RepairPlan.State, RepairStep.State, RepairStep.Kind
 
 
@@ -413,7 +410,11 @@ def undo(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> RepairP
 
 
 def _undo_step(step: RepairStep, now: datetime) -> None:
-    cancelled = _cancel_sent(step, now) if step.kind in {Kind.REOPEN, Kind.ADOPT} else None
+    cancelled = (
+        cancel_sent(step, _key(step.finding), now)
+        if step.kind in {Kind.REOPEN, Kind.ADOPT}
+        else None
+    )
     point("repair.cancelled")
     with transaction.atomic():
         # Whoever else undoes the plan right now waits here, and finds the step undone.
@@ -465,25 +466,3 @@ def _undo_reopen(step: RepairStep, now: datetime) -> None:
             evidence={"plan": str(step.plan_id), "undone": push.identifier},
             now=now,
         )
-
-
-def _cancel_sent(step: RepairStep, now: datetime) -> Push | None:
-    """Cancel the one push that the step caused, if Stripe still takes that."""
-    finding, applied_at = step.finding, step.plan.applied_at
-    sent = Push.objects.filter(
-        **_key(finding).fields(),
-        state=ACKNOWLEDGED,
-        delta=step.effect_units,
-        created_at__gte=applied_at,
-        first_attempt_at__gt=now - CANCEL_WITHIN,
-    ).select_related("account")
-    push = sent.order_by("sequence").first()
-    if push is None:
-        return None
-    answer = cancel(
-        mode=push.mode,
-        account=push.account.account,
-        event_name=push.target,
-        identifier=push.identifier,
-    )
-    return push if answer.outcome is Outcome.ACCEPTED else None

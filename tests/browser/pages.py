@@ -16,7 +16,9 @@ from stripemeter.tenancy.models import Tenant
 #: Pages of the namespace that are no operator's, and why.
 NOT_AN_OPERATORS = {"invitation": "somebody invited opens it before signing in"}
 #: Pages that are about the customer their query names.
-ABOUT_A_CUSTOMER = {"customer", "customer-findings", "total"}
+ABOUT_A_CUSTOMER = {"customer", "customer-bill", "customer-findings", "customer-metric", "total"}
+#: Of those, the ones about one metric of the customer.
+ABOUT_A_METRIC = {"customer-metric", "total"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def page_url(route: Route, tenant: Tenant) -> str | None:
         if counter is None:
             return None
         query = {"ref": counter.customer_ref}
-        if route.name == "total":
+        if route.name in ABOUT_A_METRIC:
             query["metric"] = Metric.objects.get(pk=counter.metric_id).name
             query["at"] = counter.period_start.strftime("%Y-%m-%dT%H:%M:%SZ")
         return f"{url}?{urlencode(query)}"

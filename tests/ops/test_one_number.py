@@ -47,7 +47,9 @@ def test_the_number_is_the_same_everywhere_digit_for_digit(office: Office) -> No
         f"<strong>{SHOWN}</strong>"
         in client.get("/widget/usage/body", headers=token).content.decode()
     )
-    page = office.sign_in("viewer").get(reverse("ops:customer"), {"ref": REF})
+    page = office.sign_in("viewer").get(
+        reverse("ops:customer-metric"), {"ref": REF, "metric": "api_calls"}
+    )
     assert f">{SHOWN}</a>" in page.content.decode()
     export = exports.request_export(
         tenant_id=office.acme.pk, period=utc_month(now), file_format="csv", actor="ada", now=now

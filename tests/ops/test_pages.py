@@ -1,6 +1,8 @@
 """Operator pages: who may see them, whose data they show, and at what price."""
 
+import re
 from datetime import timedelta
+from html import escape, unescape
 from typing import Any
 from uuid import uuid4
 
@@ -58,19 +60,32 @@ def test_a_stranger_is_sent_to_sign_in(office: Office, page: str) -> None:
     assert answer["Location"].startswith("/admin/login/")
 
 
-def test_a_customer_page_adds_up_usage_and_bill(office: Office) -> None:
+def test_a_customers_panels_load_and_refresh_themselves_and_say_how_old_they_are(
+    office: Office,
+) -> None:
     office.mapping()
-    answer = office.sign_in("viewer").get(reverse("ops:customer"), {"ref": "acme-customer"})
-    page = answer.content.decode()
-    assert answer.status_code == 200
-    assert "1.00 USD" in page
-    assert "Expected at the end" in page
+    client = office.sign_in("viewer")
+    page = client.get(reverse("ops:customer"), {"ref": "acme-customer"}).content.decode()
+    addresses = [unescape(each) for each in re.findall(r'hx-get="([^"]+)" hx-trigger="load"', page)]
+    assert len(addresses) == 3, "bill, findings and the one metric"
+    panels = [client.get(each).content.decode() for each in addresses]
+    for address, panel in zip(addresses, panels, strict=True):
+        assert f'hx-get="{escape(address)}" hx-trigger="every ' in panel
+        assert "as of <time" in panel
+    everything = "".join(panels)
+    assert "1.00 USD" in everything
+    assert everything.count("Expected at the end") == 2
+    use(office.acme, "acme-customer", 7)
+    metric = next(each for each in addresses if "customer-metric" in each)
+    assert ">17</a>" in client.get(metric).content.decode()
 
 
 def test_a_customer_of_another_tenant_is_not_found(office: Office) -> None:
     client = office.sign_in("viewer")
     for ref in ("globex-customer", "nobody", "", "a\x00b"):
         assert client.get(reverse("ops:customer"), {"ref": ref}).status_code == 404
+        about = {"ref": ref, "metric": "api_calls"}
+        assert client.get(reverse("ops:customer-metric"), about).status_code == 404
 
 
 def test_customers_page_by_reference_and_cost_three_reads(office: Office) -> None:

@@ -283,6 +283,28 @@ def test_a_kill_at_any_step_of_undoing_converges(both_lost, name, hours):
     assert [each.units for each in found] == [4, 4]
 
 
+def test_an_undo_killed_after_it_cancelled_is_not_countered_too_a_day_later(lost):
+    plan = carried_out(lost)
+    killed(lost, plan, "undo", "repair.cancelled@1")
+    lost.move(hours=30)
+    lost.push()
+    verifying.verify_applied(clock=lost.clock)
+    assert RepairPlan.objects.get().state == "undone"
+    lost.settle()
+    settled(lost)
+    assert lost.at_stripe() == 5
+
+
+def test_an_undo_killed_before_it_cancelled_is_countered_a_day_later(lost):
+    plan = carried_out(lost)
+    killed(lost, plan, "undo", "repair.undo_started")
+    lost.move(hours=30)
+    verifying.verify_applied(clock=lost.clock)
+    lost.settle()
+    settled(lost)
+    assert lost.at_stripe() == 5
+
+
 @pytest.mark.parametrize("hours", [1, 30])
 def test_undo_brings_stripe_and_the_finding_back(lost, hours):
     plan = carried_out(lost)
