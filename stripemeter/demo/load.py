@@ -34,6 +34,13 @@ class Api:
             httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False), tenant
         )
 
+    def __enter__(self) -> "Api":
+        """Itself; leaving closes its connections."""
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.client.close()
+
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer's JSON. Raises `DemoProblem` for any refusal but 409 (it is there)."""
         content = None if body is None else strictjson.dumps(body)

@@ -37,6 +37,13 @@ class StripeSide:
         headers = {"Authorization": f"Bearer {key}"}
         return cls(httpx.Client(base_url=base, headers=headers, timeout=30, trust_env=False))
 
+    def __enter__(self) -> "StripeSide":
+        """Itself; leaving closes its connections."""
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.client.close()
+
     def get(self, path: str) -> dict[str, Any]:
         """One object. Raises httpx errors."""
         return self._read(self.client.get(path))

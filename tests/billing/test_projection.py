@@ -31,26 +31,26 @@ def post(client, caller, path, body):
 
 
 def make_price(sandbox, settings, **amounts):
-    stripe = StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY)
-    meter = stripe.post(
-        "/v1/billing/meters",
-        {
-            "display_name": "Calls",
-            "event_name": "api_calls",
-            "default_aggregation": {"formula": "sum"},
-        },
-    )
-    product = stripe.post("/v1/products", {"name": "Calls"})
-    price = stripe.post(
-        "/v1/prices",
-        {
-            "currency": "usd",
-            "product": product["id"],
-            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter["id"]},
-            **amounts,
-        },
-    )
-    return stripe.account(), price["id"]
+    with StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY) as stripe:
+        meter = stripe.post(
+            "/v1/billing/meters",
+            {
+                "display_name": "Calls",
+                "event_name": "api_calls",
+                "default_aggregation": {"formula": "sum"},
+            },
+        )
+        product = stripe.post("/v1/products", {"name": "Calls"})
+        price = stripe.post(
+            "/v1/prices",
+            {
+                "currency": "usd",
+                "product": product["id"],
+                "recurring": {"interval": "month", "usage_type": "metered", "meter": meter["id"]},
+                **amounts,
+            },
+        )
+        return stripe.account(), price["id"]
 
 
 def make_mapping(client, caller, account, price):

@@ -98,10 +98,10 @@ def furnish(url: str, sandbox: SandboxProcess) -> Site:
     for name, role in PEOPLE.items():
         user = get_user_model().objects.create_user(name, password=PASSWORD, is_staff=True)
         Membership.objects.create(tenant=acme.tenant, user=user, role=role)
-    live = StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY)
-    price = live.metered_price(METRICS[1], event_name="api_calls")
-    customer = live.customer(CUSTOMER, "acme")
-    live.subscription(customer, [price])
+    with StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY) as live:
+        price = live.metered_price(METRICS[1], event_name="api_calls")
+        customer = live.customer(CUSTOMER, "acme")
+        live.subscription(customer, [price])
     CustomerLink.objects.create(
         tenant=acme.tenant, customer_ref=CUSTOMER, stripe_customer_id=customer,
         created_at=now, created_by="test",

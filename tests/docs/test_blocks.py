@@ -96,11 +96,11 @@ def _fill(server: HttpProcess, sandbox: SandboxProcess) -> None:
     now = clock.now()
     for component in ("beat", "worker"):
         beat_heart(component, now=now + timedelta(hours=1))  # nobody beats here
-    Loader(
-        api=Api.connect(server.url, "demo", caller.plaintext), tenant=DEMO,
-        live=StripeSide.connect(sandbox.url, os.environ["STRIPE_SECRET_KEY"]),
-        test=None, say=print,
-    ).load(now=now)  # fmt: skip
+    with (
+        Api.connect(server.url, "demo", caller.plaintext) as api,
+        StripeSide.connect(sandbox.url, os.environ["STRIPE_SECRET_KEY"]) as live,
+    ):
+        Loader(api=api, tenant=DEMO, live=live, test=None, say=print).load(now=now)
 
 
 def _path(folder: Path) -> str:

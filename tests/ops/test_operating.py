@@ -88,12 +88,12 @@ def test_search_finds_customers_and_events_of_the_own_tenant(office: Office) -> 
 def test_an_invoice_leads_to_its_customer_of_the_own_tenant(
     office: Office, sandbox: SandboxProcess
 ) -> None:
-    live = StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY)
-    price = live.metered_price(METRICS[1], event_name="search_test")
-    customer = live.customer("acme-customer", "acme")
-    live.subscription(customer, [price])
-    sandbox.advance(32 * 86_400)
-    invoice = live.get(f"/v1/invoices?customer={customer}")["data"][0]["id"]
+    with StripeSide.connect(sandbox.url, settings.STRIPE_SECRET_KEY) as live:
+        price = live.metered_price(METRICS[1], event_name="search_test")
+        customer = live.customer("acme-customer", "acme")
+        live.subscription(customer, [price])
+        sandbox.advance(32 * 86_400)
+        invoice = live.get(f"/v1/invoices?customer={customer}")["data"][0]["id"]
     office.mapping()
     CustomerLink.objects.create(
         tenant=office.acme, customer_ref="acme-customer", stripe_customer_id=customer,

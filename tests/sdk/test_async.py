@@ -1,6 +1,7 @@
 """The asyncio client keeps every promise of the blocking one."""
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from decimal import Decimal
@@ -14,6 +15,7 @@ from stripemeter.sdk import (
     DeliveryFailed,
     EventRejected,
     RetryPolicy,
+    StripeMeterClient,
 )
 from tests.sdk.conftest import EAGER
 from tests.sdk.test_spool import crash
@@ -221,3 +223,19 @@ asyncio.run(main())
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert server.total == 7
+
+
+def test_both_clients_take_the_same_options_and_have_the_same_methods():
+    def shape(client):
+        return {
+            name: list(inspect.signature(member).parameters)
+            for name, member in inspect.getmembers(client, inspect.isfunction)
+            if not name.startswith("_") or name == "__init__"
+        }
+
+    sync, asyncio_ = shape(StripeMeterClient), shape(AsyncStripeMeterClient)
+    assert asyncio_ == sync
+    assert {"track", "track_batch", "buffer", "flush", "get_usage", "get_projection",
+            "get_history", "close"} <= set(sync)  # fmt: skip
+    assert {"api_url", "tenant_id", "customer_id", "api_key", "timeout", "retry_attempts",
+            "batch_size"} <= set(sync["__init__"])  # fmt: skip

@@ -2,6 +2,7 @@
 
 import os
 from argparse import ArgumentParser
+from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
@@ -55,14 +56,17 @@ class Command(BaseCommand):
         )
         test_key = settings.STRIPE_TEST_SECRET_KEY
         base = settings.STRIPE_API_BASE
-        loader = Loader(
-            api=Api.connect(url, tenant.key, key),
-            tenant=tenant,
-            live=StripeSide.connect(base, settings.STRIPE_SECRET_KEY),
-            test=StripeSide.connect(base, test_key) if test_key else None,
-            say=self._say,
-        )
-        loader.load(now=now)
+        with ExitStack() as clients:
+            loader = Loader(
+                api=clients.enter_context(Api.connect(url, tenant.key, key)),
+                tenant=tenant,
+                live=clients.enter_context(StripeSide.connect(base, settings.STRIPE_SECRET_KEY)),
+                test=clients.enter_context(StripeSide.connect(base, test_key))
+                if test_key
+                else None,
+                say=self._say,
+            )
+            loader.load(now=now)
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
