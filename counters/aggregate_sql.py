@@ -37,6 +37,31 @@ TOO_LATE: LiteralString = """
     - make_interval(hours => coalesce(m.lateness_window_hours, t.lateness_window_hours)))
 """
 
+#: Whether the stored and not yet folded event ``s`` will be held for an operator: it is not usage.
+HELD: LiteralString = (
+    """
+((t.late_policy = 'review' AND coalesce("""
+    + TOO_LATE
+    + """, false)) OR EXISTS (
+    SELECT FROM counters_billingperiod b
+    WHERE b.tenant_id = s.tenant_id AND b.customer_ref = s.customer_ref
+      AND b.state IN ('frozen', 'sealed') AND b.span @> s.ts))
+"""
+)
+#: Keys of those of the tenant's pending events.
+HELD_KEYS: LiteralString = (
+    """
+SELECT s.key FROM ledger_pendingbatch p
+JOIN ledger_event s ON s.batch_id = p.batch_id
+JOIN ledger_metric m ON m.id = s.metric_id
+JOIN tenancy_tenant t ON t.id = s.tenant_id
+LEFT JOIN counters_counter c
+  ON c.tenant_id = s.tenant_id AND c.metric_id = s.metric_id AND c.customer_ref = s.customer_ref
+ AND s.ts >= c.period_start AND s.ts < c.period_end
+WHERE p.tenant_id = %(tenant)s AND """
+    + HELD
+)
+
 #: Turns the late events of a source into one adjustment per (batch, metric, customer,
 #: period, UTC day) and marks each of them, so that it is in no counter. In a frozen period that
 #: is every event; its delta is what the total would have grown by.
@@ -97,15 +122,39 @@ WHERE c.tenant_id = n.tenant_id AND c.metric_id = n.metric_id
 """
 )
 
-#: Sum, count, max and min of every metric: one pass over the events, two upserts.
-TOTALS: LiteralString = """
-WITH source AS ({source}), days AS MATERIALIZED (
-    SELECT tenant_id, metric_id, customer_ref, period_start, day,
+#: Day totals of a source. Casting each event's time to a date costs more than adding it up: so days
+#: are integer arithmetic, and only their sums get a date.
+DAYS: LiteralString = """
+SELECT tenant_id, metric_id, customer_ref, period_start, at::date AS day, period_end, sum,
+       event_count, max, min, watermark, folded_at
+FROM (
+    SELECT tenant_id, metric_id, customer_ref, period_start,
+           date_bin('1 day', ts, timestamptz '2000-01-01 00:00:00+00') AS at,
            min(period_end) AS period_end, sum(quantity) AS sum, count(*) AS event_count,
            max(quantity) AS max, min(quantity) AS min, max(ts) AS watermark,
            max(recorded_at) AS folded_at
-    FROM source GROUP BY 1, 2, 3, 4, 5
-), rolled AS (
+    FROM ({source}) s GROUP BY 1, 2, 3, 4, 5
+) by_day
+"""
+#: The same of a source whose periods are UTC months: the days say which. (Columns of a source that
+#: nothing reads are never computed.)
+DAYS_IN_MONTHS: LiteralString = """
+SELECT tenant_id, metric_id, customer_ref, date_trunc('month', at) AS period_start,
+       at::date AS day, date_trunc('month', at) + interval '1 month' AS period_end, sum,
+       event_count, max, min, watermark, folded_at
+FROM (
+    SELECT tenant_id, metric_id, customer_ref,
+           date_bin('1 day', ts, timestamptz '2000-01-01 00:00:00+00') AS at,
+           sum(quantity) AS sum, count(*) AS event_count,
+           max(quantity) AS max, min(quantity) AS min, max(ts) AS watermark,
+           max(recorded_at) AS folded_at
+    FROM ({source}) s GROUP BY 1, 2, 3, 4
+) by_day
+"""
+
+#: Sum, count, max and min of every metric: one pass over the events, two upserts.
+TOTALS: LiteralString = """
+WITH days AS MATERIALIZED ({days}), rolled AS (
     INSERT INTO counters_dailyrollup AS r
         (tenant_id, metric_id, customer_ref, period_start, day, sum, event_count, max, min)
     SELECT tenant_id, metric_id, customer_ref, period_start, day, sum, event_count, max, min

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -11,17 +12,18 @@ from rest_framework.response import Response
 
 from counters import hooks, selectors
 from counters.selectors.history import INTERVALS, Point, usage_history
-from counters.selectors.usage import LatePart, late_parts, metric_named
+from counters.selectors.usage import metric_named
 from ledger.models import Metric
 from stripemeter.lib import clock, instants
 from stripemeter.lib.drf import query_choice, query_instant, query_text
 from stripemeter.lib.errors import invalid
+from stripemeter.lib.http import json_response, wants_decimals_as_text
 from stripemeter.lib.instants import InvalidInstant, parse_duration, rfc3339
 from stripemeter.lib.text import metric_problem, reference_problem
-from stripemeter.tenancy.api_base import TenantView
+from stripemeter.tenancy.api_base import DirectView, TenantView
 
 
-def customer_of(request: Request, *, required: bool = True) -> str | None:
+def customer_of(request: Request | HttpRequest, *, required: bool = True) -> str | None:
     """The ``customerRef`` of the query. Raises `InvalidRequest`."""
     value = query_text(request, "customerRef")
     if not value:
@@ -67,10 +69,11 @@ class CurrentUsageOutput(serializers.Serializer[Any]):
     freshness = FreshnessOutput()
 
 
-class CurrentUsageView(TenantView):
+class CurrentUsageView(DirectView):
     """``GET /v1/usage/current``: exact at once; an unknown customer has no usage yet."""
 
     scope_area = "usage"
+    direct_method = "GET"
 
     @extend_schema(
         operation_id="getCurrentUsage",
@@ -81,17 +84,21 @@ class CurrentUsageView(TenantView):
         responses=CurrentUsageOutput,
         tags=["Usage"],
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Totals per metric of the customer's running period."""
+        return self.answer(request._request)
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Check what is asked for, read, and show."""
         self.check_tenant(required=True)
         customer = customer_of(request) or ""
         now = clock.now()
         tenant_id = self.principal.tenant_id
-        period = selectors.period_of(tenant_id=tenant_id, customer_ref=customer, instant=now)
-        usage = selectors.current_usage(tenant_id=tenant_id, customer_ref=customer, period=period)
-        late = late_parts(tenant_id=tenant_id, customer_ref=customer, period=period)
+        period, usage = selectors.running_usage(
+            tenant_id=tenant_id, customer_ref=customer, instant=now
+        )
         last_day = (period.end - timedelta(microseconds=1)).date()
-        return Response(
+        return json_response(
             {
                 "customerRef": customer,
                 "period": {
@@ -100,16 +107,15 @@ class CurrentUsageView(TenantView):
                     "startsAt": rfc3339(period.start),
                     "endsAt": rfc3339(period.end),
                 },
-                "metrics": [
-                    shown_usage(metric, late.get(metric.metric_id, LatePart())) for metric in usage
-                ],
+                "metrics": [shown_usage(metric) for metric in usage],
                 "alerts": hooks.alerts(tenant_id, customer, now),
                 "freshness": freshness(usage, now=now),
-            }
+            },
+            decimals_as_text=wants_decimals_as_text(request),
         )
 
 
-def shown_usage(usage: selectors.MetricUsage, late: LatePart) -> dict[str, Any]:
+def shown_usage(usage: selectors.MetricUsage) -> dict[str, Any]:
     """One metric as the wire shows it."""
     return {
         "name": usage.name,
@@ -120,7 +126,7 @@ def shown_usage(usage: selectors.MetricUsage, late: LatePart) -> dict[str, Any]:
         "adjustments": usage.adjusted,
         "events": usage.totals.event_count,
         "watermark": usage.watermark and rfc3339(usage.watermark),
-        "late": {"counted": late.counted, "held": late.held},
+        "late": {"counted": usage.late_counted, "held": usage.late_held},
     }
 
 

@@ -15,7 +15,7 @@ from ledger.services.ingest import Outcome, Result, ingest
 from stripemeter.lib import clock, requestid, strictjson, text, tracing
 from stripemeter.lib.drf import read_body, require_json
 from stripemeter.lib.errors import Forbidden, InvalidRequest, invalid
-from stripemeter.tenancy.api_base import DirectPostView, tenant_mismatch
+from stripemeter.tenancy.api_base import DirectView, tenant_mismatch
 
 
 class _Answer(msgspec.Struct, omit_defaults=True):
@@ -32,7 +32,7 @@ _LIMITS = limits(batch_max=settings.MAX_INGEST_BATCH)
 _FUTURE = timedelta(seconds=settings.FUTURE_TOLERANCE_SECONDS)
 
 
-class IngestView(DirectPostView):
+class IngestView(DirectView):
     """``POST /v1/events/ingest``: up to 1,000 events, native shape or CloudEvents 1.0."""
 
     scope_area = "events"

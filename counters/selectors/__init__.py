@@ -5,6 +5,7 @@ from counters.selectors.usage import (
     MetricUsage,
     counter_total,
     current_usage,
+    running_usage,
     slice_totals,
 )
 
@@ -14,5 +15,6 @@ __all__ = [
     "current_usage",
     "period_of",
     "period_state",
+    "running_usage",
     "slice_totals",
 ]

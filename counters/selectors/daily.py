@@ -7,12 +7,15 @@ from typing import Any, LiteralString
 
 from django.db import connection
 
+from counters import aggregate_sql
+from counters.calendars import LONGEST_PERIOD
 from counters.selectors.history import Point, usage_history
 from counters.totals import ADDITIVE, Totals
 from ledger.models import Metric
 
 #: Rollups, what is stored and not yet folded, and approved adjustments (kind of row last).
-_DAYS: LiteralString = """
+_DAYS: LiteralString = (
+    """
 SELECT metric_id, day, sum(sum), sum(event_count), max(max), min(min),
        (array_agg(last ORDER BY last_ts DESC, batch_id DESC, key DESC)
         FILTER (WHERE last IS NOT NULL))[1],
@@ -22,7 +25,7 @@ FROM (
            last_batch_id AS batch_id, last_key AS key, 0::numeric AS adjusted
     FROM counters_dailyrollup
     WHERE tenant_id = %(tenant)s AND metric_id = ANY(%(metrics)s) AND customer_ref = %(customer)s
-      AND period_start > %(since)s::timestamptz - interval '400 days'
+      AND period_start > %(since)s::timestamptz - %(longest)s::interval
       AND day >= %(since)s::date AND day < %(until)s::date
     UNION ALL
     SELECT e.metric_id, (e.ts AT TIME ZONE 'UTC')::date, e.quantity, 1, e.quantity, e.quantity,
@@ -30,6 +33,9 @@ FROM (
     FROM ledger_pendingbatch p JOIN ledger_event e ON e.batch_id = p.batch_id
     WHERE p.tenant_id = %(tenant)s AND e.metric_id = ANY(%(metrics)s)
       AND e.customer_ref = %(customer)s AND e.ts >= %(since)s AND e.ts < %(until)s
+      AND e.key NOT IN ("""
+    + aggregate_sql.HELD_KEYS
+    + """)
     UNION ALL
     SELECT a.metric_id, a.day, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, a.delta
     FROM counters_adjustment a
@@ -38,6 +44,7 @@ FROM (
       AND a.day >= %(since)s::date AND a.day < %(until)s::date
 ) parts GROUP BY 1, 2 ORDER BY 1, 2
 """
+)
 
 
 def daily_usage(
@@ -73,6 +80,7 @@ def daily_usage(
                 "customer": customer_ref,
                 "since": since,
                 "until": until,
+                "longest": f"{LONGEST_PERIOD.days} days",
             },
         )
         for row in cursor.fetchall():

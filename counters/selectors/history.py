@@ -49,6 +49,7 @@ SELECT date_trunc(%(interval)s, ts, %(zone)s) AS bucket, {value} FROM (
       AND e.ts >= %(since)s AND e.ts < %(until)s
       AND NOT EXISTS (SELECT FROM counters_lateevent l
                       WHERE l.tenant_id = e.tenant_id AND l.key = e.key)
+      AND e.key NOT IN ({held})
     {adjusted}
 ) parts GROUP BY 1 ORDER BY 1
 """
@@ -65,6 +66,9 @@ SELECT date_trunc(%(interval)s, first_ts, %(zone)s) AS bucket, count(*)::numeric
       AND s.ts >= %(since)s AND s.ts < %(until)s
       AND NOT EXISTS (SELECT FROM counters_lateevent l
                       WHERE l.tenant_id = s.tenant_id AND l.key = s.key)
+      AND s.key NOT IN ("""
+    + aggregate_sql.HELD_KEYS
+    + """)
     GROUP BY 1
 ) first WHERE member IS NOT NULL GROUP BY 1 ORDER BY 1
 """
@@ -82,7 +86,7 @@ SELECT date_trunc(%(interval)s, ts) AS bucket, {value} FROM (
     FROM ledger_pendingbatch p JOIN ledger_event e ON e.batch_id = p.batch_id
     WHERE p.tenant_id = %(tenant)s AND e.metric_id = %(metric)s
       AND (%(customer)s::text IS NULL OR e.customer_ref = %(customer)s)
-      AND e.ts >= %(since)s AND e.ts < %(until)s
+      AND e.ts >= %(since)s AND e.ts < %(until)s AND e.key NOT IN ({held})
     {adjusted}
 ) parts GROUP BY 1 ORDER BY 1
 """
@@ -153,5 +157,7 @@ def _statement(
         and interval not in {"minute", "hour"}
     ):
         rolled = adjusted.replace("0, NULL::uuid", "NULL, NULL")
-        return _FROM_ROLLUPS.format(value=_ROLLUP_VALUE[aggregation], adjusted=rolled)
-    return _FROM_EVENTS.format(value=_VALUE[aggregation], adjusted=adjusted)
+        value, adjusted, statement = _ROLLUP_VALUE[aggregation], rolled, _FROM_ROLLUPS
+    else:
+        value, statement = _VALUE[aggregation], _FROM_EVENTS
+    return statement.format(value=value, adjusted=adjusted, held=aggregate_sql.HELD_KEYS)

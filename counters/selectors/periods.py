@@ -3,12 +3,14 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 from django.db.models import Q
 
 from counters.calendars import PERIODS_MAX, Calendar, Cut
 from counters.models import BillingCalendar, BillingPeriod, PeriodState
 from stripemeter.lib.errors import invalid
+from stripemeter.lib.livesql import raw_cursor
 from stripemeter.lib.periods import Period
 from stripemeter.tenancy.models import Tenant
 
@@ -24,6 +26,11 @@ def calendar_of(row: BillingCalendar) -> Calendar:
 def has_calendars(tenant_id: int) -> bool:
     """Whether any customer of the tenant is billed by something else than UTC months."""
     return Tenant.objects.filter(pk=tenant_id, has_calendars=True).exists()
+
+
+def has_frozen(tenant_id: int) -> bool:
+    """Whether any counter of the tenant never changes again."""
+    return BillingPeriod.objects.filter(tenant_id=tenant_id, state__in=FROZEN_STATES).exists()
 
 
 def cuts_of(*, tenant_id: int, customers: Collection[str]) -> dict[str, Cut]:
@@ -46,9 +53,33 @@ def cuts_of(*, tenant_id: int, customers: Collection[str]) -> dict[str, Cut]:
     return {ref: Cut(calendars.get(ref, default), tuple(fixed.get(ref, ()))) for ref in customers}
 
 
+#: No row for a tenant without calendars.
+_CUT: LiteralString = """
+SELECT c.anchor, c.interval, c.interval_count, c.zone, f.spans
+FROM tenancy_tenant t
+LEFT JOIN LATERAL (
+    SELECT * FROM counters_billingcalendar c
+    WHERE c.tenant_id = t.id AND (c.customer_ref = %(customer)s OR c.customer_ref IS NULL)
+    ORDER BY c.customer_ref NULLS LAST LIMIT 1
+) c ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(b.span ORDER BY b.span) AS spans FROM counters_billingperiod b
+    WHERE b.tenant_id = t.id AND b.customer_ref = %(customer)s AND b.state <> 'open'
+) f ON true
+WHERE t.id = %(tenant)s AND t.has_calendars
+"""
+
+
 def cut_of(*, tenant_id: int, customer_ref: str) -> Cut:
-    """How the customer's time is cut."""
-    return cuts_of(tenant_id=tenant_id, customers=[customer_ref])[customer_ref]
+    """How the customer's time is cut: `cuts_of` for one, in one statement."""
+    with raw_cursor() as cursor:
+        cursor.execute(_CUT, {"tenant": tenant_id, "customer": customer_ref})
+        row = cursor.fetchone()
+    if row is None:
+        return Cut()
+    anchor, interval, count, zone, spans = row
+    calendar = None if anchor is None else Calendar(anchor, interval, count, zone)
+    return Cut(calendar, tuple(Period(span.lower, span.upper) for span in spans or ()))
 
 
 def period_of(*, tenant_id: int, customer_ref: str, instant: datetime) -> Period:

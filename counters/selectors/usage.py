@@ -10,13 +10,14 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import Sum
 
 from counters import aggregate_sql
 from counters.models import Adjustment, Counter, DailyRollup
+from counters.selectors.periods import period_of
 from counters.totals import ADDITIVE, Totals
 from ledger.models import Metric
+from stripemeter.lib.livesql import raw_cursor
 from stripemeter.lib.periods import Period
 
 #: Statuses whose delta counts: a reverted adjustment is undone by its counter-entry, which
@@ -25,7 +26,7 @@ COUNTED = ("approved", "reverted")
 
 _CURRENT = (
     """
-SELECT m.id, m.name, m.aggregation, m.unit, m.configured, part.*
+SELECT m.id, m.name, m.aggregation, m.unit, m.configured, part.*, late.counted, late.held
 FROM (
     SELECT c.metric_id, c.sum, c.event_count, c.max, c.min, c.last, c.last_ts,
            c.last_batch_id, c.last_key, c.unique_count, c.adjusted, c.watermark, c.folded_at,
@@ -58,16 +59,19 @@ FROM (
     WHERE p.tenant_id = %(tenant)s AND s.customer_ref = %(customer)s
       AND s.ts >= %(start)s AND s.ts < %(end)s
       -- What the fold will hold for an operator is not usage yet.
-      AND NOT (t.late_policy = 'review' AND coalesce("""
-    + aggregate_sql.TOO_LATE
-    + """, false))
-      AND NOT EXISTS (
-          SELECT FROM counters_billingperiod b
-          WHERE b.tenant_id = s.tenant_id AND b.customer_ref = s.customer_ref
-            AND b.state IN ('frozen', 'sealed') AND b.span @> s.ts)
+      AND NOT """
+    + aggregate_sql.HELD
+    + """
       AND (%(metric)s::int IS NULL OR s.metric_id = %(metric)s)
     GROUP BY 1
 ) part JOIN ledger_metric m ON m.id = part.metric_id
+LEFT JOIN (
+    SELECT metric_id, sum(delta) FILTER (WHERE status = 'approved') AS counted,
+           sum(delta) FILTER (WHERE status = 'pending') AS held
+    FROM counters_adjustment
+    WHERE tenant_id = %(tenant)s AND customer_ref = %(customer)s AND period_start = %(start)s
+      AND reason = 'late_event' GROUP BY 1
+) late ON late.metric_id = part.metric_id
 ORDER BY m.name, part.folded DESC
 """
 )
@@ -88,6 +92,9 @@ class MetricUsage:
     pending_events: int
     watermark: datetime | None
     last_recorded_at: datetime | None
+    #: What late events did: the part of `adjusted` that is theirs, and what waits for an operator.
+    late_counted: Decimal = Decimal(0)
+    late_held: Decimal = Decimal(0)
 
     @property
     def folded(self) -> Decimal:
@@ -104,7 +111,7 @@ def current_usage(
     *, tenant_id: int, customer_ref: str, period: Period, metric_id: int | None = None
 ) -> list[MetricUsage]:
     """Usage of the customer in ``period``, one entry per metric that has any, by name."""
-    with connection.cursor() as cursor:
+    with raw_cursor() as cursor:
         cursor.execute(
             _CURRENT,
             {
@@ -120,6 +127,14 @@ def current_usage(
     for row in rows:
         parts.setdefault(row[0], []).append(row)
     return [_metric_usage(found) for found in parts.values()]
+
+
+def running_usage(
+    *, tenant_id: int, customer_ref: str, instant: datetime
+) -> tuple[Period, list[MetricUsage]]:
+    """The customer's period that holds ``instant``, and the usage in it."""
+    period = period_of(tenant_id=tenant_id, customer_ref=customer_ref, instant=instant)
+    return period, current_usage(tenant_id=tenant_id, customer_ref=customer_ref, period=period)
 
 
 def _metric_usage(rows: list[tuple[Any, ...]]) -> MetricUsage:
@@ -140,6 +155,8 @@ def _metric_usage(rows: list[tuple[Any, ...]]) -> MetricUsage:
         pending_events=pending_events,
         watermark=_newest(row[16] for row in rows),
         last_recorded_at=_newest(row[17] for row in rows),
+        late_counted=rows[0][19] or Decimal(0),
+        late_held=rows[0][20] or Decimal(0),
     )
 
 
@@ -199,35 +216,6 @@ def slice_totals(
     for day, delta in adjusted:
         days[day] = days.get(day, Decimal(0)) + delta
     return dict(sorted(days.items()))
-
-
-@dataclass(frozen=True, slots=True)
-class LatePart:
-    """What late events did to a counter: the part that counts, and what waits for an operator."""
-
-    counted: Decimal = Decimal(0)
-    held: Decimal = Decimal(0)
-
-
-def late_parts(*, tenant_id: int, customer_ref: str, period: Period) -> dict[int, LatePart]:
-    """The effect of late events on the customer's counters in ``period``, by metric id."""
-    rows = (
-        Adjustment.objects.filter(
-            tenant_id=tenant_id,
-            customer_ref=customer_ref,
-            period_start=period.start,
-            reason=Adjustment.Reason.LATE_EVENT,
-        )
-        .values_list("metric_id")
-        .annotate(
-            counted=Sum("delta", filter=Q(status="approved")),
-            held=Sum("delta", filter=Q(status="pending")),
-        )
-    )
-    return {
-        metric_id: LatePart(counted or Decimal(0), held or Decimal(0))
-        for metric_id, counted, held in rows
-    }
 
 
 def metric_named(*, tenant_id: int, name: str) -> Metric | None:

@@ -167,7 +167,8 @@ def _fold_claims(claims: list[Claim], now: datetime) -> None:
     if plain:
         special = special_metrics(sorted({claim.tenant_id for claim in plain}))
         batches = [claim.batch_id for claim in plain]
-        add_events(aggregate_sql.CLAIMED_IN_MONTHS, {"batches": batches}, special)
+        source = aggregate_sql.CLAIMED_IN_MONTHS
+        add_events(source, {"batches": batches}, special, in_months=True)
 
 
 def _fold_carefully(tenant_id: int, batches: list[int], has_calendars: bool, now: datetime) -> None:
@@ -181,7 +182,7 @@ def _fold_carefully(tenant_id: int, batches: list[int], has_calendars: bool, now
         cursor.execute(aggregate_sql.SET_ASIDE.format(source=source), parameters)
     point("fold.set_aside")
     kept = aggregate_sql.NOT_LATE.format(source=source)
-    add_events(kept, parameters, special_metrics([tenant_id]))
+    add_events(kept, parameters, special_metrics([tenant_id]), in_months=not has_calendars)
 
 
 def fold_pending_of(tenant_id: int, *, now: datetime) -> int:
@@ -194,11 +195,21 @@ def fold_pending_of(tenant_id: int, *, now: datetime) -> int:
     return len(claims)
 
 
-def add_events(source: str, parameters: dict[str, Any], special: dict[str, list[int]]) -> None:
-    """Add the events that ``source`` selects to their counters and rollups."""
+def add_events(
+    source: str,
+    parameters: dict[str, Any],
+    special: dict[str, list[int]],
+    *,
+    in_months: bool = False,
+) -> None:
+    """Add the events that ``source`` selects to their counters and rollups.
+
+    ``in_months``: the periods of the source are UTC months, so its days say them.
+    """
     everything = {**parameters, **special}
+    days = aggregate_sql.DAYS_IN_MONTHS if in_months else aggregate_sql.DAYS
     with connection.cursor() as cursor:
-        cursor.execute(aggregate_sql.TOTALS.format(source=source), everything)
+        cursor.execute(aggregate_sql.TOTALS.format(days=days.format(source=source)), everything)
         if special["last_metrics"]:
             cursor.execute(aggregate_sql.LAST.format(source=source), everything)
         if special["unique_metrics"]:

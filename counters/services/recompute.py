@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from counters import aggregate_sql, locks
 from counters.calendars import LONGEST_PERIOD
-from counters.selectors.periods import cuts_of, has_calendars
+from counters.selectors.periods import cuts_of, has_calendars, has_frozen
 from counters.services.fold import add_events, special_metrics
 from counters.totals import Totals
 from stripemeter.lib.faults import point
@@ -170,7 +170,10 @@ def recompute(scope: Scope) -> None:
     _clear(_SCOPE_THAWED, parameters)
     point("recompute.cleared")
     special = special_metrics([scope.tenant_id])
-    add_events(_THAWED.format(source=source), parameters, special)
+    in_months = source is _IN_MONTHS
+    if has_frozen(scope.tenant_id):
+        source = _THAWED.format(source=source)
+    add_events(source, parameters, special, in_months=in_months)
     point("recompute.before_commit")
 
 
@@ -218,32 +221,6 @@ class Difference:
         return self.ledger.event_count
 
 
-#: What the ledger says of each counter's days.
-_DAYS: LiteralString = """
-SELECT s.metric_id, s.customer_ref, s.period_start, s.day, min(s.period_end) AS period_end,
-       sum(s.quantity) AS sum, count(*) AS event_count, max(s.quantity) AS max,
-       min(s.quantity) AS min, max(s.ts) AS watermark, max(s.recorded_at) AS folded_at
-FROM ({source}) s GROUP BY 1, 2, 3, 4
-"""
-#: The same where periods are UTC months. Cutting each event's time into a month and a date costs
-#: more than adding it up: days are integer arithmetic, and only their sums are put into months.
-_DAYS_IN_MONTHS: LiteralString = (
-    """
-SELECT metric_id, customer_ref, date_trunc('month', at) AS period_start, at::date AS day,
-       date_trunc('month', at) + interval '1 month' AS period_end, sum, event_count, max, min,
-       watermark, folded_at
-FROM (
-    SELECT e.metric_id, e.customer_ref,
-           date_bin('1 day', e.ts, timestamptz '2000-01-01 00:00:00+00') AS at,
-           sum(e.quantity) AS sum, count(*) AS event_count, max(e.quantity) AS max,
-           min(e.quantity) AS min, max(e.ts) AS watermark, max(e.recorded_at) AS folded_at
-    FROM ledger_event e
-"""
-    + _OF_SCOPE
-    + """ GROUP BY 1, 2, 3
-) by_day
-"""
-)
 _NEWEST: LiteralString = """
 SELECT DISTINCT ON (s.metric_id, s.customer_ref, s.period_start)
        s.metric_id, s.customer_ref, s.period_start, s.quantity AS last, s.ts AS last_ts,
@@ -323,7 +300,8 @@ DIFFERENCES_MAX = 1_000
 
 def days_of(source: LiteralString) -> LiteralString:
     """Day totals of the events that ``source`` (of `events_of`) selects."""
-    return _DAYS_IN_MONTHS if source is _IN_MONTHS else _DAYS.format(source=source)
+    days = aggregate_sql.DAYS_IN_MONTHS if source is _IN_MONTHS else aggregate_sql.DAYS
+    return days.format(source=source)
 
 
 def differences(

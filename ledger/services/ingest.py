@@ -7,7 +7,6 @@ COMMIT with ``synchronous_commit=on``; after an error at COMMIT the outcome is u
 the caller is told to retry with the same keys, which settles it.
 """
 
-import select
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from ledger.wire import EPOCH, Columns, microseconds
 from stripemeter.lib import metrics, strictjson
 from stripemeter.lib.errors import Unavailable
 from stripemeter.lib.faults import point
+from stripemeter.lib.livesql import live_connection
 from stripemeter.lib.logs import get_logger
 
 log = get_logger(__name__)
@@ -215,27 +215,10 @@ def _picker(chosen: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return itemgetter(*chosen)
 
 
-def _live_connection() -> psycopg.Connection[Any]:
-    """The thread's connection, reopened if the server has hung up meanwhile.
-
-    An idle connection has nothing to say; if its socket is readable, it is the end of it.
-    Asking the socket costs a microsecond, a ``SELECT 1`` per request a hundred.
-    """
-    connection.ensure_connection()
-    raw: psycopg.Connection[Any] = connection.connection
-    if not connection.in_atomic_block and (
-        raw.closed or select.select([raw.fileno()], [], [], 0)[0]
-    ):
-        connection.close()
-        connection.ensure_connection()
-        raw = connection.connection
-    return raw
-
-
 def _store(
     tenant_id: int, prepared: _Prepared, chosen: list[int], parameters: list[Any]
 ) -> dict[int, str]:
-    with psycopg.Cursor(_live_connection()) as cursor:
+    with psycopg.Cursor(live_connection()) as cursor:
         cursor.execute(_STORE, parameters)
         if cursor.rowcount == len(chosen):
             return dict.fromkeys(chosen, "accepted")

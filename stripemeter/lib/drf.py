@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpResponse, UnreadablePostError
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions, parsers, renderers, serializers
 from rest_framework.request import Request
 
@@ -348,12 +348,12 @@ class ExactDecimalField(serializers.Field[Any, Any, Any, Any]):
         return value
 
 
-def query_text(request: Request, name: str) -> str | None:
+def query_text(request: Request | HttpRequest, name: str) -> str | None:
     """The one value of query parameter ``name``; None if absent.
 
     Raises `InvalidRequest` if it is given twice or holds forbidden characters.
     """
-    values = request.query_params.getlist(name)
+    values = request.GET.getlist(name)
     if len(values) > 1:
         raise errors.invalid(name, "is given more than once", code="repeated")
     if not values:

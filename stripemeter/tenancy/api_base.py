@@ -101,25 +101,27 @@ class TenantView(APIView):
             raise invalid("tenantId", "is required", code="required")
 
 
-class DirectPostView(TenantView):
-    """A `TenantView` whose POST goes without the framework's request and its negotiation.
+class DirectView(TenantView):
+    """A `TenantView` whose ``direct_method`` goes without the framework's request and negotiation.
 
     The same key, scope, rate limit and tenant, in the same order, for half the time: for
     routes where a request costs less than what stands around it. Subclasses define
     ``answer(request)``; other methods and the API description stay the framework's.
     """
 
+    direct_method = "POST"
+
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        """The view function: POST directly, anything else through the framework."""
+        """The view function: the one method directly, anything else through the framework."""
         framework: Callable[..., Any] = super().as_view(**initkwargs)
 
         @wraps(framework)
         def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             accepts = request.META.get("HTTP_ACCEPT", "*/*")
-            if request.method != "POST" or not ("*/*" in accepts or "json" in accepts):
+            if request.method != cls.direct_method or not ("*/*" in accepts or "json" in accepts):
                 return framework(request, *args, **kwargs)
-            return cls(**initkwargs).answer_post(request)
+            return cls(**initkwargs).answer_directly(request)
 
         return view
 
@@ -127,7 +129,7 @@ class DirectPostView(TenantView):
         """The answer to an authenticated request. Raises `ProblemError`."""
         raise NotImplementedError
 
-    def answer_post(self, request: HttpRequest) -> HttpResponse:
+    def answer_directly(self, request: HttpRequest) -> HttpResponse:
         """Check the caller, answer, and say what is left of the rate limit."""
         try:
             principal = authenticate_request(request)

@@ -8,6 +8,7 @@ import pytest
 
 from counters.selectors.daily import daily_usage
 from counters.selectors.history import usage_history
+from counters.services import set_calendar
 from counters.services.adjustments import Approver, approve_adjustment, create_adjustment
 from stripemeter.lib.periods import utc_month
 from tests.builders.ledger import NOW, fold, make_event, make_metric, store
@@ -47,3 +48,20 @@ def test_the_days_of_all_metrics_are_those_of_each() -> None:
             until=period.end, interval="day",
         )  # fmt: skip
         assert found[metric.pk] == alone, metric.name
+
+
+def test_days_of_a_three_year_period_are_there() -> None:
+    acme = make_tenant("acme")
+    metric = make_metric(acme)
+    set_calendar(
+        tenant_id=acme.pk, customer_ref=None, anchor=NOW - timedelta(days=1_000), interval="year",
+        interval_count=3, actor="t", now=NOW,
+    )  # fmt: skip
+    store(acme, make_event(7))
+    fold()
+    month = utc_month(NOW)
+    found = daily_usage(
+        tenant_id=acme.pk, metrics=[metric], customer_ref="cus_1", since=month.start,
+        until=month.end,
+    )  # fmt: skip
+    assert [point.value for point in found[metric.pk]] == [7]

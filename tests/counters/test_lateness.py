@@ -9,6 +9,8 @@ import pytest
 from django.test import Client
 
 from counters.models import Adjustment, Counter, LateEvent
+from counters.selectors.daily import daily_usage
+from counters.selectors.history import usage_history
 from counters.selectors.usage import current_usage
 from counters.services import set_period_state
 from counters.services.recompute import Scope, differences
@@ -201,6 +203,55 @@ def test_a_frozen_counter_of_any_aggregation_stays(
     assert counter_rows(acme.tenant) == before
     assert adjustments(acme.tenant, "delta", "status") == [(delta, "pending")]
     assert consistent(acme.tenant)
+
+
+def history(tenant: Tenant, interval: str) -> list[Decimal]:
+    """The month's points alone and as one of all metrics, which must agree."""
+    metric = Metric.objects.get(tenant=tenant)
+    window = {"customer_ref": "cus_1", "since": MONTH.start, "until": MONTH.end}
+    alone = usage_history(tenant_id=tenant.pk, metric=metric, interval=interval, **window)
+    if interval == "day":
+        assert daily_usage(tenant_id=tenant.pk, metrics=[metric], **window)[metric.pk] == alone
+    return [point.value for point in alone]
+
+
+def assert_history_adds_up_to(tenant: Tenant, aggregation: str, expected: int) -> None:
+    value = {"max": max, "min": min, "last": lambda points: points[-1]}.get(aggregation, sum)
+    for interval in ("hour", "day", "month"):
+        assert value(history(tenant, interval)) == expected == total(tenant), interval
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "expected"),
+    [("sum", 10), ("count", 1), ("max", 10), ("min", 10), ("last", 10), ("unique", 1),
+     ("average", 10)],
+)  # fmt: skip
+def test_late_events_of_a_frozen_period_are_in_no_history(
+    acme: Caller, aggregation: str, expected: int
+) -> None:
+    make_metric(acme.tenant, aggregation=aggregation)
+    store(acme.tenant, make_event(10, resourceId="a"))
+    freeze(acme.tenant)
+    store(acme.tenant, make_event(30, ts=OLD, resourceId="b"))
+    store(acme.tenant, make_event(3, ts=NOW + timedelta(minutes=1), resourceId="c"))
+    assert_history_adds_up_to(acme.tenant, aggregation, expected)
+    fold()
+    assert_history_adds_up_to(acme.tenant, aggregation, expected)
+
+
+@pytest.mark.parametrize(("aggregation", "expected"), [("sum", 10), ("count", 1)])
+def test_late_events_under_review_are_in_no_history(
+    acme: Caller, aggregation: str, expected: int
+) -> None:
+    acme.tenant.late_policy = "review"
+    acme.tenant.save()
+    make_metric(acme.tenant, aggregation=aggregation)
+    store(acme.tenant, make_event(10))
+    fold()
+    store(acme.tenant, make_event(30, ts=OLD), make_event(3, ts=OLD, resourceId="r"))
+    assert_history_adds_up_to(acme.tenant, aggregation, expected)
+    fold()
+    assert_history_adds_up_to(acme.tenant, aggregation, expected)
 
 
 def test_an_event_of_a_frozen_period_without_usage_is_held_too(acme: Caller) -> None:

@@ -119,11 +119,11 @@ MUTANTS = [
         "M20",
         "a cached answer is taken for the truth",
         "counters/selectors/usage.py",
-        "    with connection.cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
+        "    with raw_cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
         "    seen = globals().setdefault('_seen', {})\n"
         "    if (tenant_id, customer_ref, period, metric_id) in seen:\n"
         "        return list(seen[tenant_id, customer_ref, period, metric_id])\n"
-        "    with connection.cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
+        "    with raw_cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
         ("tests/counters/test_usage_reads.py",),
     ),
     Mutant(
