@@ -23,6 +23,7 @@ from stripemeter.lib.charts import bars
 from stripemeter.lib.decimals import plain
 from stripemeter.lib.periods import Period
 from widget.access import Viewer
+from widget.templatetags.widget_format import day as spoken
 
 #: A batch that waits longer than this to be folded is worth a word.
 DELAYED = timedelta(minutes=1)
@@ -52,7 +53,11 @@ class MetricCard:
     def chart(self) -> SafeString:
         """The days of the period as bars."""
         shown = [(f"{day.isoformat()}: {plain(value)}", value) for day, value in self.days]
-        return bars(shown, label=gettext("%(name)s per day") % {"name": self.usage.name})
+        return bars(
+            shown,
+            label=gettext("%(name)s per day") % {"name": self.usage.name},
+            below=[spoken(self.days[0][0]), spoken(self.days[-1][0])] if self.days else [],
+        )
 
     @property
     def next_unit_price(self) -> Decimal | None:

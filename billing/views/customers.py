@@ -220,7 +220,14 @@ def _daily(metric: Metric, ref: str, period: Period, now: datetime) -> Any:
             for day in days
         ],
         label=f"{metric.name} per day",
-    )
+        below=_scale(f"{first:%-d %b}", "day", [by_day.get(day, ZERO) for day in days],
+                     f"{last:%-d %b}"),
+    )  # fmt: skip
+
+
+def _scale(begin: str, each: str, values: list[Decimal], end: str) -> tuple[str, str, str]:
+    """What stands under bars: where they begin, what the highest is, where they end."""
+    return begin, f"per {each}, highest {max(values, default=ZERO):,f}", end
 
 
 def _monthly(metric: Metric, ref: str, now: datetime) -> Any:
@@ -242,4 +249,5 @@ def _monthly(metric: Metric, ref: str, now: datetime) -> Any:
             for year, month in months
         ],
         label=f"{metric.name} per month, last year",
+        below=_scale(f"{since:%b %Y}", "month", list(by_month.values()), f"{now:%b %Y}"),
     )  # fmt: skip

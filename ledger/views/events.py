@@ -35,7 +35,9 @@ def ingest_panel(request: Any) -> HttpResponse:
     chart = bars(
         [(f"{at:%H:%M} UTC: {minutes.get(at, 0)}", minutes.get(at, 0)) for at in series],
         label="Events stored per minute, last hour",
-    )
+        below=(f"{series[0]:%H:%M}", f"per minute, highest {max(minutes.values(), default=0):,}",
+               f"{series[-1]:%H:%M} UTC"),
+    )  # fmt: skip
     context = {
         "hour": sum(minutes.values()),
         "last_minute": minutes.get(series[-2], 0),

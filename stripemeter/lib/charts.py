@@ -10,8 +10,14 @@ from django.utils.safestring import SafeString
 WIDTH, HEIGHT, GAP = 300, 48, 1
 
 
-def bars(values: Sequence[tuple[str, Decimal | int]], *, label: str) -> SafeString:
-    """A bar per (title, value), scaled to the largest; ``label`` says what it shows."""
+def bars(
+    values: Sequence[tuple[str, Decimal | int]], *, label: str, below: Sequence[str] = ()
+) -> SafeString:
+    """A bar per (title, value), scaled to the largest; ``label`` says what it shows.
+
+    ``below`` are words under the bars, spread from the left edge to the right one: where the
+    time begins and ends, and what the highest bar stands for.
+    """
     largest = max((Decimal(value) for _, value in values), default=Decimal(0))
     width = Decimal(WIDTH) / max(len(values), 1)
     drawn = []
@@ -32,13 +38,15 @@ def bars(values: Sequence[tuple[str, Decimal | int]], *, label: str) -> SafeStri
         '<rect class="bar" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>',
         drawn,
     )
+    words = format_html_join("", "<span>{}</span>", ((word,) for word in below))
     return format_html(
         '<svg class="spark" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" '
-        'aria-label="{}">{}</svg>',
+        'aria-label="{}">{}</svg>{}',
         WIDTH,
         HEIGHT,
         label,
         shapes,
+        format_html('<p class="scale">{}</p>', words) if below else "",
     )
 
 
