@@ -20,7 +20,13 @@ from django.db.models import F
 from billing.models import CustomerLink, PriceMapping, Push, PushCursor
 from billing.services.mappings import Actor, create_mapping
 from billing.services.running import run_pushes
-from billing.stripe.readback import make_customer, make_meter
+from billing.stripe.readback import (
+    change_price,
+    make_customer,
+    make_meter,
+    make_prices,
+    subscribe,
+)
 from counters.models import Counter
 from counters.services.fold import fold_everything
 from counters.services.period_states import set_period_state
@@ -28,6 +34,7 @@ from ledger.services.ingest import ingest
 from ledger.wire import Columns, StrictEvent, microseconds
 from reconciliation.facts import ACKNOWLEDGED, Cause
 from stripemeter.lib import strictjson
+from stripemeter.lib.periods import utc_month
 
 EVENTS = "/v1/billing/meter_events"
 UNITS = 7
@@ -68,8 +75,6 @@ class Stage:
 
     def foreign(self, value: Decimal, at: datetime) -> None:
         """Usage that nobody of ours sent."""
-        world = self.control("GET", "journal")["entries"][0]["world"]
-        mode = "live:" if self.push.mode == "live" else "test:"
         self.control(
             "POST",
             "foreign",
@@ -78,9 +83,14 @@ class Stage:
                 "customer": self.push.stripe_customer_id,
                 "value": format(value, "f"),
                 "timestamp": int(at.timestamp()),
-                "world": mode + world.partition(":")[2],
+                "world": self.world(),
             },
         )
+
+    def world(self) -> str:
+        """The sandbox's name of the account's side that the push is on."""
+        known = str(self.control("GET", "journal")["entries"][0]["world"])
+        return f"{'live' if self.push.mode == 'live' else 'test'}:{known.partition(':')[2]}"
 
     def use(self, units: int = UNITS) -> None:
         """Usage of the customer that makes so many units at Stripe, a second ago."""
@@ -88,14 +98,18 @@ class Stage:
 
     def use_exactly(self, quantity: int) -> None:
         """Usage of the customer in units of the metric, a second ago."""
+        self.use_at(self.now - timedelta(seconds=1), quantity, customer=self.push.customer_ref)
+
+    def use_at(self, at: datetime, quantity: int, *, customer: str) -> None:
+        """Usage of a customer in units of the metric, at an instant."""
         columns = Columns()
         columns.add(
             StrictEvent(
                 metric=self.mapping.metric.name,
-                customer_ref=self.push.customer_ref,
+                customer_ref=customer,
                 resource_id=None,
                 quantity=str(quantity),
-                ts_us=microseconds(self.now - timedelta(seconds=1)),
+                ts_us=microseconds(at),
                 meta=None,
                 source="system",
                 key=f"demo-drift-{uuid_utils.uuid7()}",
@@ -275,6 +289,65 @@ def _carry(stage: Stage) -> str:
     return f"1,500 {CARRY_METRIC} of {stage.push.customer_ref} came in, sold by the thousand"
 
 
+REPRICED_METRIC, REPRICED_CUSTOMER = "demo_repriced", "cust_repriced"
+DAY = timedelta(days=1)
+
+
+def _price_change(stage: Stage) -> str:
+    """Usage of last month's third day from the end, under a price that changed the day after.
+
+    That day is young enough for Stripe's 35 days whenever the demo runs.
+    """
+    month = utc_month(utc_month(stage.now).start - DAY)
+    used, changed = month.end - 2.5 * DAY, month.end - 2 * DAY
+    if stage.now < month.end + timedelta(hours=4):
+        raise NotTheDemo("Last month's invoice is not final yet: try again in four hours.")
+    meter = make_meter(mode="live", event_name=REPRICED_METRIC, replace=True)
+    first, second = make_prices(mode="live", meter_id=meter, cents=[5, 7])
+    world = stage.world()
+    past = {"world": world, "frozen_time": int(month.start.timestamp())}
+    test_clock = stage.control("POST", "clocks", past)["id"]
+    customer = make_customer(mode="live", name=REPRICED_CUSTOMER, test_clock=test_clock)
+    item = subscribe(mode="live", customer=customer, price=first)
+
+    def advance(moment: datetime) -> None:
+        body = {"world": world, "frozen_time": int(moment.timestamp())}
+        stage.control("POST", f"clocks/{test_clock}", body)
+
+    CustomerLink.objects.update_or_create(
+        tenant_id=stage.push.tenant_id, customer_ref=REPRICED_CUSTOMER, mode="live",
+        defaults={
+            "stripe_customer_id": customer, "created_at": stage.now, "created_by": "demo_drift"
+        },
+    )  # fmt: skip
+    actor = Actor(stage.push.tenant_id, "demo_drift", stage.now)
+    values = {"aggregation": "sum", "stripe_account": stage.mapping.stripe_account}
+    before = create_mapping(
+        actor=actor, metric=REPRICED_METRIC,
+        values=values | {"price_id": first, "effective_to": changed},
+    )  # fmt: skip
+    create_mapping(
+        actor=actor, metric=REPRICED_METRIC,
+        values=values | {"price_id": second, "effective_from": changed},
+    )  # fmt: skip
+    advance(changed - timedelta(minutes=1))
+    stage = replace(stage, mapping=before)
+    stage.use_at(used, UNITS, customer=REPRICED_CUSTOMER)
+    stage.send()
+    # It is told as it would have been told that day, not after the invoice was final.
+    told = changed - timedelta(minutes=1)
+    Push.objects.filter(tenant_id=stage.push.tenant_id, mapping_id=before.pk).update(
+        created_at=told, first_attempt_at=told, settled_at=told
+    )
+    advance(changed)
+    change_price(mode="live", item=item, price=second)
+    advance(month.end + timedelta(hours=3))
+    return (
+        f"{UNITS} units of {REPRICED_CUSTOMER} were pushed before its price changed on"
+        f" {changed:%Y-%m-%d}, and the invoice of that month is final"
+    )
+
+
 INJECTIONS: dict[str, Callable[[Stage], str]] = {
     Cause.IN_FLIGHT: _in_flight,
     Cause.SETTLING: _settling,
@@ -290,6 +363,7 @@ INJECTIONS: dict[str, Callable[[Stage], str]] = {
     Cause.BOUNDARY_STRADDLE: _straddle,
     Cause.METER_RECREATED: _recreated,
     Cause.ROUNDING_CARRY: _carry,
+    Cause.PRICE_CHANGE_LOSS: _price_change,
 }
-#: Causes that need a finished month with an invoice: they are injected in tests only.
+#: Causes that no script makes happen: the edges that no other cause covers.
 NOT_IN_THE_DEMO = frozenset(set(Cause) - {Cause(name) for name in INJECTIONS})

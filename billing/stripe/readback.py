@@ -172,9 +172,9 @@ def rejections_of(*, mode: str, account: str, meter_id: str) -> dict[str, Reject
     return found
 
 
-def make_customer(*, mode: str, name: str) -> str:
+def make_customer(*, mode: str, name: str, test_clock: str = "") -> str:
     """A new customer's id; for the demo, whose Stripe is the sandbox."""
-    params: Any = {"name": name}
+    params: Any = {"name": name, **({"test_clock": test_clock} if test_clock else {})}
     return str(client_for(mode).v1.customers.create(params).id)
 
 
@@ -191,3 +191,32 @@ def make_meter(*, mode: str, event_name: str, replace: bool = False) -> str:
         "default_aggregation": {"formula": "sum"},
     }
     return str(meters.create(params).id)
+
+
+def make_prices(*, mode: str, meter_id: str, cents: list[int]) -> list[str]:
+    """Ids of new monthly prices of a meter's units. For the demo, too."""
+    client = client_for(mode)
+    product = client.v1.products.create({"name": "Demo units"}).id
+    recurring = {"interval": "month", "usage_type": "metered", "meter": meter_id}
+    made = []
+    for each in cents:
+        params: Any = {
+            "currency": "usd", "product": product, "unit_amount": each, "recurring": recurring
+        }  # fmt: skip
+        made.append(str(client.v1.prices.create(params).id))
+    return made
+
+
+def subscribe(*, mode: str, customer: str, price: str) -> str:
+    """A new classic subscription's item. For the demo, too."""
+    params: Any = {
+        "customer": customer, "items": [{"price": price}], "billing_mode": {"type": "classic"}
+    }  # fmt: skip
+    made = client_for(mode).v1.subscriptions.create(params)
+    return str(made["items"].data[0].id)
+
+
+def change_price(*, mode: str, item: str, price: str) -> None:
+    """Change an item's price at once, without proration. For the demo, too."""
+    params: Any = {"price": price, "proration_behavior": "none"}
+    client_for(mode).v1.subscription_items.update(item, params)

@@ -19,6 +19,7 @@ from billing.stripe_sandbox.engine import DEFAULT_SETTINGS, Call, Sandbox, World
 from billing.stripe_sandbox.gate import DEFAULT_ACCOUNT
 from billing.stripe_sandbox.metering import Reading, active_meter
 from billing.stripe_sandbox.outbox import queue_delivery
+from billing.stripe_sandbox.resources import test_clocks
 from billing.stripe_sandbox.routing import operations
 
 if TYPE_CHECKING:
@@ -274,6 +275,23 @@ async def foreign(order: Order) -> Any:
     with sandbox.store.transaction():
         metering.record(sandbox, call, reading, state="applied", outcome="foreign")
     return {"status": "ok"}
+
+
+@_action("POST", "clocks")
+async def clocks(order: Order) -> Any:
+    """Makes a test clock at `frozen_time`, or moves one (`/clocks/<id>`) there.
+
+    Unlike Stripe's, it may stand in the live world (`world`): for histories of the demo.
+    """
+    world = World.named(str(order.body.get("world", f"test:{DEFAULT_ACCOUNT}")))
+    args = {"test_clock": order.argument} if order.argument else {}
+    params = {"frozen_time": int(order.body["frozen_time"])}
+    call = Call("POST", "", "", args, params, world, "", "", new_id("req", 14))
+    act = test_clocks.advance if order.argument else test_clocks.new_clock
+    with order.sandbox.store.transaction():
+        doc = act(order.sandbox, call)
+    order.application.deliverer.wake()
+    return {"id": doc["id"]}
 
 
 @_action("GET", "webhooks")

@@ -14,14 +14,12 @@ from billing.services.accounts import may_send, rate_of
 from ledger.models import Event
 from stripemeter.lib import clock
 from stripemeter.lib.decimals import exact_sum
-from stripemeter.lib.panels import remembered, render_panel
+from stripemeter.lib.panels import SUMS_SECONDS, remembered, render_panel
 from stripemeter.tenancy.operators import operator_page
 
 #: Work older than this is worth a look: pushes run every few seconds.
 SLOW = timedelta(minutes=10)
 EVENT_PUSHES = 10
-#: Sums over all customers are read this often at most; the panel says when.
-SUMS_SECONDS = 12
 NEEDS_A_PERSON = ("needs_review", "parked")
 
 

@@ -17,7 +17,7 @@ from stripemeter.lib import clock, cursors
 from stripemeter.lib.charts import bars
 from stripemeter.lib.errors import InvalidRequest
 from stripemeter.lib.instants import InvalidInstant, parse_field, parse_instant, rfc3339
-from stripemeter.lib.panels import render_panel
+from stripemeter.lib.panels import SUMS_SECONDS, remembered, render_panel
 from stripemeter.tenancy.operators import operator_page
 
 PAGE_ROWS = 50
@@ -29,7 +29,11 @@ def ingest_panel(request: Any) -> HttpResponse:
     """Events stored in the last hour, and what needs a look."""
     now = clock.now()
     tenant_id = request.operator.tenant.pk
-    minutes = selectors.arrivals_per_minute(tenant_id=tenant_id, since=now - timedelta(hours=1))
+    minutes, at = remembered(
+        f"panel-ingest:{tenant_id}",
+        SUMS_SECONDS,
+        lambda: selectors.arrivals_per_minute(tenant_id=tenant_id, since=now - timedelta(hours=1)),
+    )
     first = (now - timedelta(minutes=59)).replace(second=0, microsecond=0)
     series = [first + timedelta(minutes=minute) for minute in range(60)]
     chart = bars(
@@ -46,7 +50,7 @@ def ingest_panel(request: Any) -> HttpResponse:
         "conflicts": selectors.open_conflicts(tenant_id),
         "unconfigured": Metric.objects.filter(tenant_id=tenant_id, configured=False).count(),
     }
-    return render_panel(request, "ledger/_ingest_panel.html", context)
+    return render_panel(request, "ledger/_ingest_panel.html", context, as_of=at)
 
 
 @require_GET

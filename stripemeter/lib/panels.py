@@ -14,6 +14,8 @@ from django.utils.cache import patch_cache_control
 from stripemeter.lib import clock
 
 REFRESH_SECONDS = 15
+#: Sums over all customers are read this often at most; the panel says when.
+SUMS_SECONDS = 12
 T = TypeVar("T")
 
 

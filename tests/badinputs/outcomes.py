@@ -4,12 +4,20 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import argon2
+import pytest
+from axes.models import AccessAttempt
 from django.conf import settings
+from django.contrib.auth import authenticate
+from django.db import connection
+from django.test import RequestFactory
 
 from billing.models import PriceMapping, Push, WebhookInbox
 from billing.services.inbox import process_inbox
@@ -20,11 +28,14 @@ from counters.tasks import replay
 from ledger.models import Event, Metric, Operation
 from ledger.services import backfill
 from ledger.tasks import backfill as work_off_backfills
+from reconciliation.models import Finding
 from reconciliation.models import Run as ReconciliationRun
+from reconciliation.services import runs
 from stripemeter.lib import clock
 from stripemeter.lib.instants import parse_instant
 from tests.badinputs import world
 from tests.badinputs.checks import Run, known
+from tests.badinputs.filling import Filler
 from tests.badinputs.sending import send
 
 
@@ -108,13 +119,38 @@ def _only_stripe(run: Run, _: str) -> str | None:
 # --- reconciliation ------------------------------------------------------------------------
 
 
+def _compare(run: Run, queued: ReconciliationRun | None = None) -> ReconciliationRun:
+    """A run over tenant A as a worker carries it out: the one that was queued, or another."""
+    later = clock.now() + timedelta(days=1)  # nothing is young enough to settle by itself
+    if queued is None:
+        tenant_id = run.world.tenants["A"].pk
+        queued, _ = runs.request_run(tenant_id=tenant_id, actor="test", now=clock.now())
+    claimed = runs.claim(now=later, run_id=queued.pk)
+    return queued if claimed is None else runs.execute(claimed, clock=lambda: later)
+
+
 @known("drift_still_flagged")
 def _drift_flagged(run: Run, _: str) -> str | None:
-    if run.last.status >= 400:
-        return None  # the client has no say in it
-    queued = ReconciliationRun.objects.get(pk=UUID(run.last.json()["jobId"]))
-    taken = [name for name in vars(queued) if "epsilon" in name]
-    return f"the run took {taken}" if taken else None
+    """Usage that was never pushed is named as critical by the run the client asked for.
+
+    If the request was refused, the next run has to.
+    """
+    metric = f"drift_{uuid4().hex[:8]}"
+    event = {
+        "tenantId": run.world.tenants["A"].key, "metric": metric, "customerRef": "cus_drift",
+        "quantity": 3, "ts": f"{clock.now() - timedelta(minutes=5):%Y-%m-%dT%H:%M:%SZ}",
+    }  # fmt: skip
+    run.world.api("POST", "/v1/events/ingest", {"events": [event]})
+    if run.world._mapping(metric, "KEY_A") is None:
+        return "no mapping could be made"
+    fold_everything(now=clock.now())
+    queued = None
+    if run.last.status < 300:
+        queued = ReconciliationRun.objects.get(pk=UUID(run.last.json()["jobId"]))
+    done = _compare(run, queued)
+    found = Finding.objects.filter(last_run_id=done.pk, customer_ref="cus_drift", mode="live")
+    told = [(str(each.cause), each.units, str(each.severity)) for each in found]
+    return None if told == [("unpushed", Decimal(3), "critical")] else f"the run says {told}"
 
 
 @known("one_report")
@@ -127,20 +163,38 @@ def _one_report(run: Run, _: str) -> str | None:
 
 @known("totals_exact")
 def _totals_exact(run: Run, _: str) -> str | None:
-    lines = list(csv.reader(io.StringIO(run.last.body.decode())))
-    head, rows = lines[0], lines[1:]
-    number = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-    for place, name in enumerate(head):
-        cells = [row[place] for row in rows]
-        if len(rows) > 1 and rows[-1][0].upper() in {"TOTAL", "OVERALL", "ALL"}:
-            numbers = [Decimal(cell) for cell in cells if number.fullmatch(cell)]
-            if (
-                len(numbers) == len(cells)
-                and sum(numbers[:-1]) != numbers[-1]
-                and "pct" not in name
-            ):
-                return f"{name}: {numbers}"
-    return None if all(len(row) == len(head) for row in rows) else "rows of unequal length"
+    """Each number of the CSV is the sum of the newest report lines, and TOTAL that of the rows."""
+    run.world.known["MAPPING_A"]()
+    fold_everything(now=clock.now())
+    _compare(run)
+    again = send(run.world.base, run.case, Filler(run.world.known, run.world.base))
+    head, *rows = csv.reader(io.StringIO(again.body.decode(), newline=""))
+    if [len(row) for row in rows] != [len(head)] * len(rows) or len(rows) != 2:
+        return f"rows are {rows}"
+    named = [dict(zip(head, row, strict=True)) for row in rows]
+    now = clock.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT sum(counter), sum(coalesce(stripe, acknowledged) * unit_factor),
+                   sum(abs(counter - coalesce(stripe, acknowledged) * unit_factor)), count(*)
+            FROM (
+                SELECT DISTINCT ON (l.mapping_id, l.customer_ref, l.period_start) l.*
+                FROM reconciliation_reportline l JOIN ledger_metric m ON m.id = l.metric_id
+                WHERE l.tenant_id = %s AND m.name = 'api_calls' AND l.mode = 'live'
+                  AND l.period_start >= date_trunc('month', %s) AND l.period_start <= %s
+                ORDER BY l.mapping_id, l.customer_ref, l.period_start, l.checked_at DESC
+            ) newest
+            """,
+            [run.world.tenants["A"].pk, now, now],
+        )
+        wanted = list(cursor.fetchone() or ())
+    columns = ("local", "stripe", "drift_abs", "items")
+    for line in named:
+        found = [Decimal(line[name]) for name in columns]
+        if found != wanted or not wanted[-1]:
+            return f"{line['metric']}: {found}, the lines make {wanted}"
+    return None
 
 
 # --- mappings and adjustments ----------------------------------------------------------------
@@ -175,23 +229,50 @@ def _applied_once(run: Run, _: str) -> str | None:
 
 @known("same_as_known_user")
 def _same_as_known(run: Run, _: str) -> str | None:
-    """Status and page are the same; its time is not measured here (a busy machine tells more)."""
-    from tests.badinputs.filling import Filler
+    """Status, page and length are the same, and so is the work: one hash for either.
 
+    The work is counted and not timed: on a busy machine a stopwatch tells about the machine.
+    """
     run.world.operator("operator", "owner")
     fields = {name: getattr(run.case, name) for name in type(run.case).__slots__}
     known_user = type(run.case)(
         **{**fields, "body": fields["body"].replace("no-such-user", "operator")}
     )
-    answer = send(run.world.base, known_user, Filler(run.world.values(), run.world.base))
-
-    def plain(body: bytes) -> bytes:
-        body = re.sub(rb'csrfmiddlewaretoken"[^>]*value="[^"]*"', b"", body)
-        return re.sub(rb'no-such-user|operator|nonce="[^"]*"', b"", body)
-
-    if answer.status != run.last.status:
+    answer = send(run.world.base, known_user, Filler(run.world.known, run.world.base))
+    if (run.last.status, answer.status) != (200, 200):
         return f"{run.last.status} for nobody, {answer.status} for somebody"
-    return None if plain(answer.body) == plain(run.last.body) else "another page"
+
+    def plain(body: bytes, name: bytes) -> bytes:
+        body = re.sub(rb'csrfmiddlewaretoken"[^>]*value="[^"]*"', b"", body)
+        return re.sub(rb'nonce="[^"]*"', b"", body).replace(name, b"")
+
+    if plain(answer.body, b"operator") != plain(run.last.body, b"no-such-user"):
+        return "another page"
+    work = {name: _hashes_of(name) for name in ("no-such-user", "operator")}
+    AccessAttempt.objects.all().delete()
+    return None if set(work.values()) == {1} else f"hashes computed: {work}"
+
+
+def _hashes_of(username: str) -> int:
+    """How often a wrong password of ``username`` is hashed."""
+    found = 0
+
+    def counted(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any, **kwargs: Any) -> Any:
+            nonlocal found
+            found += 1
+            return compute(*args, **kwargs)
+
+        return count
+
+    request = RequestFactory().post("/admin/login/")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("hash_secret", "verify_secret"):
+            patch.setattr(argon2.low_level, name, counted(getattr(argon2.low_level, name)))
+        # The server's hasher imports them by name as well.
+        patch.setattr(argon2._password_hasher, "verify_secret", argon2.low_level.verify_secret)
+        assert authenticate(request, username=username, password="wrong") is None
+    return found
 
 
 # --- webhooks --------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Stage:
         place = urlsplit(settings.REDIS_URL)
         self.own = {f"{place.hostname}:{place.port}", place.path}
         self.world = world.World(server.url)
-        self.filler = Filler(self.world.values(), server.url)
+        self.filler = Filler(self.world.known, server.url)
         self.runs: dict[str, checks.Run] = {}
 
     def run(self, case: Case) -> checks.Run:

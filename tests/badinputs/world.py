@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,8 +124,9 @@ class World:
 
     # --- values ------------------------------------------------------------------------------
 
-    def values(self) -> dict[str, Callable[[], str | None] | str]:
-        """Everything that the placeholders name."""
+    @cached_property
+    def known(self) -> dict[str, Callable[[], str | None] | str]:
+        """Everything that the placeholders name; each thing is made once."""
         found: dict[str, Any] = dict(self.keys)
         found |= {f"TENANT_{letter}": tenant.key for letter, tenant in self.tenants.items()}
         found |= {

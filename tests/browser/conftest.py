@@ -44,6 +44,12 @@ class Site:
     url: str
     acme: Caller
     price: str
+    #: Seconds by which the service's clock is ahead of ours.
+    offset: Path
+
+    def move_clock(self, seconds: int) -> None:
+        """The service lives so many seconds ahead from now on."""
+        self.offset.write_text(str(seconds), encoding="ascii")
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +74,16 @@ def site(
     os.environ.update(dict.fromkeys(names, sandbox_process.url))
     for name in names:
         setattr(settings, name, sandbox_process.url)
-    log = Path(tmp_path_factory.mktemp("site")) / "web.log"
-    process = HttpProcess(granian, log, health="/health/live")
+    folder = Path(tmp_path_factory.mktemp("site"))
+    offset = folder / "clock-offset"
+    process = HttpProcess(
+        granian, folder / "web.log", health="/health/live", env={"CLOCK_OFFSET_FILE": str(offset)}
+    )
     with django_db_blocker.unblock():
         redisclient.client().flushdb()
         limiter.forget()
         try:
-            site = furnish(process.url, sandbox_process)
+            site = furnish(process.url, sandbox_process, offset)
             process.start()
             yield site
         finally:
@@ -87,7 +96,7 @@ def site(
                 )
 
 
-def furnish(url: str, sandbox: SandboxProcess) -> Site:
+def furnish(url: str, sandbox: SandboxProcess, offset: Path) -> Site:
     """Usage, a mapping to a real price of the sandbox, people, and what waits for a decision."""
     from django.conf import settings
 
@@ -110,7 +119,7 @@ def furnish(url: str, sandbox: SandboxProcess) -> Site:
         use(acme.tenant, CUSTOMER, quantity)
     beat_heart("beat", now=now)
     waits_for_decisions(acme, price)
-    return Site(url, acme, price)
+    return Site(url, acme, price, offset)
 
 
 def waits_for_decisions(acme: Caller, price: str) -> None:

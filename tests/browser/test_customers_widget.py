@@ -34,6 +34,7 @@ class Host:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.locale, self.renews, self.token = "en", True, ""
+        self.minted = 0
         host = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,6 +74,7 @@ class Host:
             trust_env=False,
         )  # fmt: skip
         answer.raise_for_status()
+        self.minted += 1
         found: dict[str, Any] = answer.json()
         return found
 
@@ -131,6 +133,35 @@ def test_a_revoked_session_says_so_and_keeps_its_last_numbers(host: Host, visit:
     visitor.page.goto(f"{host.origin}/", wait_until="load")
     assert frame.locator(".metric").count() == 0
     visitor.wrong.clear()  # the frame of a dead token is refused, as it should be
+
+
+def test_a_token_dies_by_the_clock_and_the_host_renews_it(host: Host, visit: Any) -> None:
+    host.token, host.renews = host.mint()["token"], False
+    visitor = visit()
+    visitor.page.clock.install()
+    frame = open_widget(visitor, host)
+    renewed = Host(host.site)
+    renewed.token = renewed.mint()["token"]
+    other = visit()
+    other.page.clock.install()
+    second = open_widget(other, renewed)
+    try:
+        host.site.move_clock(16 * 60)
+        visitor.page.clock.fast_forward(31_000)
+        frame.locator("#notice", has_text="This view has ended").wait_for()
+        assert frame.locator(".used strong").count(), "the last numbers stay"
+        # The other host mints a new token when it is asked to, and its view goes on.
+        with other.page.expect_response(
+            lambda answer: "/usage/body" in answer.url and answer.status == 200
+        ):
+            other.page.clock.fast_forward(31_000)
+        second.locator("#notice").wait_for(state="hidden")
+        assert renewed.minted == 2
+    finally:
+        host.site.move_clock(0)
+        renewed.close()
+    for each in (visitor, other):
+        each.wrong[:] = [line for line in each.wrong if " 401 of " not in line]
 
 
 def test_a_foreign_origin_cannot_frame_it(site: Site, host: Host, visit: Any) -> None:

@@ -1,13 +1,14 @@
 """Keys, audit trail, system page and search."""
 
 import re
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from billing.models import CustomerLink
+from billing.models import CustomerLink, Push, StripeAccount
 from billing.stripe_sandbox.process import SandboxProcess
 from counters.models import Counter
 from ledger import refusals
@@ -15,8 +16,9 @@ from ledger.models import Event
 from stripemeter.demo.catalog import METRICS
 from stripemeter.demo.stripe_side import StripeSide
 from stripemeter.lib import clock, redisclient
+from stripemeter.lib.periods import utc_month
 from stripemeter.lib.ratelimit import limiter
-from stripemeter.tenancy.models import ApiKey, AuditEntry
+from stripemeter.tenancy.models import ApiKey, AuditEntry, Tenant
 from tests.ops.conftest import Office
 
 
@@ -83,6 +85,29 @@ def test_search_finds_customers_and_events_of_the_own_tenant(office: Office) -> 
     for hidden in ("globex-customer", str(theirs.key_text), str(theirs.key), "a\x00b"):
         assert client.get(url, {"find": hidden}).status_code == 200
     assert Counter.objects.filter(tenant_id=office.globex.pk).exists()
+
+
+def _pushed(office: Office, tenant: Tenant) -> Push:
+    """One acknowledged push of the tenant's customer."""
+    now, month = clock.now(), utc_month(clock.now())
+    account, _ = StripeAccount.objects.get_or_create(account="default", mode="live")
+    return Push.objects.create(
+        tenant_id=tenant.pk, mapping_id=office.mapping(tenant), mode="live",
+        customer_ref=f"{tenant.key}-customer", period_start=month.start,
+        id=uuid4(), slice_day=now.date(), sequence=1,
+        account=account, semantics="increment", target="api_calls", stripe_customer_id="cus_1",
+        identifier=f"sm-live-{tenant.key}-1", value=7, delta=7, stamped_at=now,
+        state="acknowledged", not_before=now, created_at=now, settled_at=now,
+    )  # fmt: skip
+
+
+def test_search_finds_a_push_by_its_identifier_in_the_own_tenant(office: Office) -> None:
+    mine, theirs = _pushed(office, office.acme), _pushed(office, office.globex)
+    client, url = office.sign_in("viewer"), reverse("ops:search")
+    found = client.get(url, {"find": mine.identifier})
+    assert found["Location"] == reverse("ops:push", args=[mine.id])
+    hidden = client.get(url, {"find": theirs.identifier})
+    assert "Nothing is called" in hidden.content.decode()
 
 
 def test_an_invoice_leads_to_its_customer_of_the_own_tenant(

@@ -57,6 +57,8 @@ def rows_of(export: Export, file: str) -> list[list[str]]:
 def test_an_export_holds_every_sheet_and_its_manifest_proves_it(told):
     export = made(told)
     assert (export.status, export.error) == ("done", "")
+    rows = sum(sheet["rows"] for sheet in export.manifest["sheets"])
+    assert (export.rows_written, export.rows_expected) == (rows, rows)
     names = [each["name"] for each in export.manifest["files"]]
     assert names == [
         "reconciliation.csv", "usage.csv", "adjustments.csv", "findings.csv", "pushes.csv",

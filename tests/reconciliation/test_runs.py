@@ -4,10 +4,12 @@ from decimal import Decimal
 from threading import Barrier, Thread
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 from reconciliation.models import Finding, ReportLine, Run
 from reconciliation.services import runs
+from stripemeter.lib import clock
 from tests.builders.billing import at
 from tests.reconciliation.running import lines, open_findings, reconcile, settled
 
@@ -171,3 +173,22 @@ def test_the_numbers_of_a_line_can_be_recomputed_from_its_ids(world):
     ).exclude(sequence__in=basis["pushesExcept"])
     assert sum(each.delta for each in told) == line.acknowledged
     assert sum(Decimal(value) for value in basis["stripe"].values()) == line.stripe
+
+
+def test_the_command_waits_for_the_run_that_a_worker_carries_out(world, monkeypatch, capsys):
+    """The demo ends with a run, and the beat may have begun one in that moment."""
+    monkeypatch.setattr(clock, "now", world.clock)
+    world.mapping()
+    world.use(5)
+    world.push()
+    settled(world)
+    elsewhere, _ = runs.request_run(tenant_id=world.acme.pk, actor="beat", now=world.now)
+    claimed = runs.claim(now=world.now, run_id=elsewhere.pk)
+    # The worker ends while the command waits.
+    monkeypatch.setattr(
+        "reconciliation.management.commands.reconcile.sleep",
+        lambda _: runs.execute(claimed, clock=world.clock),
+    )
+    call_command("reconcile", "--tenant", "acme")
+    assert "acme: parity  1 cursors: 1 in parity" in capsys.readouterr().out
+    assert Run.objects.filter(status="done").count() == 2

@@ -17,6 +17,11 @@ def create(sandbox: Sandbox, call: Call) -> Doc:
     """Creates a clock that stands at `frozen_time`; test mode only."""
     if call.world.livemode:
         raise Failure("Test clocks can only be used in test mode.")
+    return answer(sandbox, call, "test_clock", new_clock(sandbox, call))
+
+
+def new_clock(sandbox: Sandbox, call: Call) -> Doc:
+    """Stores a clock that stands at `frozen_time`, whatever the mode."""
     now = sandbox.clock.seconds()
     doc: Doc = {
         "id": new_id("clock"),
@@ -24,14 +29,14 @@ def create(sandbox: Sandbox, call: Call) -> Doc:
         "created": now,
         "deletes_after": now + KEPT_SECONDS,
         "frozen_time": call.params["frozen_time"],
-        "livemode": False,
+        "livemode": call.world.livemode,
         "name": call.params.get("name"),
         "status": "ready",
         "status_details": {},
     }
     sandbox.store.put(call.world.name, "test_clock", doc)
     emit(sandbox, call.world, "test_helpers.test_clock.created", "test_clock", doc, call=call)
-    return answer(sandbox, call, "test_clock", doc)
+    return doc
 
 
 @route("GET", "/v1/test_helpers/test_clocks")

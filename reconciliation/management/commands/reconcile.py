@@ -1,6 +1,7 @@
 """``manage.py reconcile``: one run, here and now, with its table."""
 
 import sys
+from time import sleep
 from typing import IO, Any, cast
 
 from django.conf import settings
@@ -20,6 +21,8 @@ from stripemeter.lib.periods import Period
 from stripemeter.tenancy.models import Tenant
 
 ROWS_SHOWN_MAX = 200
+#: How long a run that a worker carries out is waited for, and how often it is looked at.
+WAIT_SECONDS, POLL_SECONDS = 300, 0.5
 
 
 class Command(BaseCommand):
@@ -76,15 +79,30 @@ class Command(BaseCommand):
             plan = scheduling.plan_of(runs.scope_of(probe, now), requested=True)
             console.print(f"{tenant.key}: " + "\n".join(plan.lines(now)), highlight=False)
             return 0
-        run, _ = runs.request_run(tenant_id=tenant.pk, actor="manage.py", now=now, **asked)
-        claimed = runs.claim(now=now, run_id=run.pk)
+        claimed = self._own_run(tenant, asked)
         if claimed is None:
-            console.print(f"{tenant.key}: run {run.pk} is under way elsewhere", highlight=False)
+            console.print(f"{tenant.key}: a run is under way elsewhere", highlight=False)
             return 2
         done = runs.execute(claimed, clock=clock.now)
         if not options["quiet"]:
             _print_table(console, tenant, done)
         return _verdict(console, tenant, done)
+
+    def _own_run(self, tenant: Tenant, asked: dict[str, Any]) -> Run | None:
+        """A run to carry out here, once a worker's run of the tenant has ended.
+
+        None if that takes longer than `WAIT_SECONDS`.
+        """
+        for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
+            now = clock.now()
+            run, _is_new = runs.request_run(
+                tenant_id=tenant.pk, actor="manage.py", now=now, **asked
+            )
+            claimed = runs.claim(now=now, run_id=run.pk)
+            if claimed is not None:
+                return claimed
+            sleep(POLL_SECONDS)
+        return None
 
 
 def _print_table(console: Console, tenant: Tenant, run: Run) -> None:
