@@ -239,7 +239,8 @@ class History:
             deadline = time.monotonic() + 1.5
             while time.monotonic() < deadline and self._moving():
                 time.sleep(0.05)
-            if not self._unsettled() and not self._moving() and self._billed():
+            # Stripe is asked first: a push may be planned and sent between two questions.
+            if self._billed() and not self._unsettled():
                 return
             if number > 10 and self._waiting():
                 self._answer_for_a_person()

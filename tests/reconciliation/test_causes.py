@@ -330,23 +330,28 @@ def _histories(world, looks: int, seed: int) -> int:
             assert not alarms, [(each.cause, each.evidence) for each in alarms]
         world.push(seconds=PUSH_SECONDS)
         world.sandbox.clear_faults()
-    world.settle()
-    settled(world)
-    run = reconcile(world)
-    assert (run.parity, run.drifting) == (run.cursors, 0), open_findings(world)
+    for _ in range(4):
+        # A call that a busy machine let run into its timeout is repeated later than others.
+        world.settle()
+        settled(world)
+        run = reconcile(world)
+        assert not open_findings(world)
+        if run.parity == run.cursors:
+            break
+    assert (run.parity, run.drifting) == (run.cursors, 0)
     assert run.cursors > looks
     return Run.objects.count()
 
 
 def test_clean_runs_give_no_false_alarm(world):
-    assert _histories(world, 15, seed=1) == 16
+    assert _histories(world, 15, seed=1) >= 16
 
 
 @pytest.mark.large
 @pytest.mark.parametrize("seed", range(100, 163))
 def test_a_thousand_clean_runs_give_no_false_alarm(world, seed):
-    """63 worlds of 16 runs."""
-    assert _histories(world, 15, seed=seed) == 16
+    """63 worlds of at least 16 runs."""
+    assert _histories(world, 15, seed=seed) >= 16
 
 
 def test_a_finding_that_is_gone_is_closed_and_one_that_grows_is_open_again(mapped):
