@@ -74,6 +74,14 @@ class AlertRule(models.Model):
                 condition=Q(enabled=True, deleted_at__isnull=True),
                 name="alert_rule_in_force",
             ),
+            # `caps.check_caps` asks for a customer's caps before every use.
+            models.Index(
+                fields=["tenant", "customer_ref"],
+                condition=Q(
+                    enabled=True, deleted_at__isnull=True, action__in=["soft_cap", "hard_cap"]
+                ),
+                name="alert_rule_caps",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 
 from django.db.models import Sum
 
@@ -24,7 +24,9 @@ from stripemeter.lib.periods import Period
 #: is approved itself, so both stay in the sum.
 COUNTED = ("approved", "reverted")
 
-_CURRENT = (
+#: Parameters: tenant, customer, start, end, metric (an id, or null for all). Two rows per
+#: metric at most: what is folded, and what is stored and not yet folded (`usage_of_rows`).
+CURRENT: LiteralString = (
     """
 SELECT m.id, m.name, m.aggregation, m.unit, m.configured, part.*, late.counted, late.held
 FROM (
@@ -113,7 +115,7 @@ def current_usage(
     """Usage of the customer in ``period``, one entry per metric that has any, by name."""
     with raw_cursor() as cursor:
         cursor.execute(
-            _CURRENT,
+            CURRENT,
             {
                 "tenant": tenant_id,
                 "customer": customer_ref,
@@ -122,7 +124,11 @@ def current_usage(
                 "metric": metric_id,
             },
         )
-        rows = cursor.fetchall()
+        return usage_of_rows(cursor.fetchall())
+
+
+def usage_of_rows(rows: Iterable[tuple[Any, ...]]) -> list[MetricUsage]:
+    """What the rows of `CURRENT` say, one entry per metric."""
     parts: dict[int, list[tuple[Any, ...]]] = {}
     for row in rows:
         parts.setdefault(row[0], []).append(row)

@@ -27,6 +27,21 @@ def metric_ids(tenant_id: int, names: set[str]) -> dict[str, int]:
     return found
 
 
+def known_metric_id(tenant_id: int, name: str) -> int | None:
+    """The id of the tenant's metric ``name``; None if there is none. Registers nothing."""
+    found = _ids.get((tenant_id, name))
+    if found is None:
+        with connection.cursor() as cursor:
+            cursor.execute(_LOOK_UP, [tenant_id, [name]])
+            rows: list[tuple[str, int]] = cursor.fetchall()
+        if not rows:
+            return None
+        found = rows[0][1]
+        with _lock:
+            _ids[tenant_id, name] = found
+    return found
+
+
 def _load_or_register(tenant_id: int, names: list[str]) -> dict[str, int]:
     with connection.cursor() as cursor:
         cursor.execute(_LOOK_UP, [tenant_id, names])

@@ -1,12 +1,17 @@
 """Caps answer from the counter and what is stored and not yet folded."""
 
+from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.test import Client
 
+from counters.selectors import period_of
+from counters.services.calendars import set_calendar
 from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib import clock
+from stripemeter.lib.instants import rfc3339
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.billing.test_alerts import priced, rule
 from tests.builders.ledger import fold, make_event, store
@@ -68,3 +73,57 @@ def test_an_unknown_metric_is_no_silent_allowance(acme: Caller) -> None:
     query = {"customerRef": "c1", "metric": "nothing"}
     answer = Client().get("/v1/caps/check", query, headers=acme.headers)
     assert answer.status_code == 404
+
+
+def test_one_round_trip_answers_where_no_calendar_is_set(
+    acme: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule(acme, action="hard_cap")
+    use(acme, 60, folded=True)
+    check(acme, metric="api_calls")  # the key and the metric's id are known from here on
+    asked: list[Any] = []
+    execute = psycopg.Cursor.execute
+
+    def counted(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(query)
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", counted)
+    assert check(acme, metric="api_calls")["caps"][0]["current"] == 60
+    # A transaction, as tests have one, cannot trust whose rows its connection shows.
+    assert len([each for each in asked if "set_config" not in str(each)]) == 1, asked
+
+
+def test_the_period_of_a_cap_follows_the_customers_calendar(acme: Caller) -> None:
+    rule(acme, action="hard_cap")
+    now = clock.now()
+    set_calendar(
+        tenant_id=acme.tenant.pk,
+        customer_ref="c1",
+        anchor=now.replace(minute=0, second=0, microsecond=0),
+        interval="day",
+        interval_count=1,
+        zone="UTC",
+        actor="test",
+        now=now,
+    )
+    old = now - timedelta(days=1)
+    store(acme.tenant, make_event(100, customer="c1", ts=old), now=now)
+    use(acme, 30, folded=False)
+    answer = check(acme, metric="api_calls")
+    assert (answer["allowed"], answer["caps"][0]["current"]) == (True, 30)
+    use(acme, 70, folded=True)
+    denied = check(acme, metric="api_calls")
+    assert not denied["allowed"]
+    period_end = period_of(tenant_id=acme.tenant.pk, customer_ref="c1", instant=now).end
+    assert denied["resumesAt"] == rfc3339(period_end)
+
+
+def test_the_answer_is_the_same_through_the_framework(acme: Caller) -> None:
+    rule(acme, action="hard_cap", threshold="100.25")
+    query = {"customerRef": "c1", "metric": "api_calls", "decimals": "string"}
+    head = Client().head("/v1/caps/check", query, headers=acme.headers)
+    assert (head.status_code, head.content) == (200, b"")
+    assert check(acme, metric="api_calls", decimals="string")["caps"][0]["limit"] == "100.25"
+    refused = Client().get("/v1/caps/check", query, headers={**acme.headers, "Accept": "text/csv"})
+    assert refused.status_code == 406
