@@ -5,34 +5,29 @@ from typing import LiteralString
 _KEYS: LiteralString = "tenant_id, mapping_id, customer_ref, period_start, mode"
 _ARRAYS: LiteralString = "%s::bigint[], %s::uuid[], %s::text[], %s::timestamptz[], %s::text[]"
 
-_CANDIDATES: LiteralString = r"""
-SELECT m.tenant_id, m.id, c.customer_ref, c.period_start, s.mode, c.period_end, c.metric_id,
+#: Every counter that an account bills, with its cursor if it has one: the columns of
+#: `planning.Candidate`. What is left out is nobody's, too old, not begun, outside the mapping's
+#: segment or frozen. Ends inside its WHERE; who uses it adds conditions and an order.
+BILLED: LiteralString = r"""
+SELECT m.tenant_id, m.id, c.customer_ref, c.period_start, a.mode, c.period_end, c.metric_id,
        m.aggregation, m.push_semantics, m.unit_factor, m.value_decimals, m.effective_from,
        m.effective_to, a.id,
        CASE WHEN m.push_semantics = 'usage_record'
-            THEN CASE s.mode WHEN 'live' THEN m.subscription_item_id
+            THEN CASE a.mode WHEN 'live' THEN m.subscription_item_id
                              ELSE m.shadow_subscription_item_id END
             ELSE coalesce(m.stripe_meter_event_name, t.name) END,
        coalesce(l.stripe_customer_id, c.customer_ref), a.generation
-FROM billing_pricemapping m
+FROM billing_stripeaccount a
+JOIN billing_pricemapping m ON a.account =
+     CASE a.mode WHEN 'live' THEN m.stripe_account ELSE m.shadow_stripe_account END
 JOIN ledger_metric t ON t.id = m.metric_id
-CROSS JOIN (VALUES ('live'), ('test')) AS s(mode)
-JOIN billing_stripeaccount a ON a.mode = s.mode AND a.account =
-     CASE s.mode WHEN 'live' THEN m.stripe_account ELSE m.shadow_stripe_account END
 JOIN counters_counter c ON c.tenant_id = m.tenant_id AND c.metric_id = m.metric_id
 LEFT JOIN billing_customerlink l ON l.tenant_id = m.tenant_id
-     AND l.customer_ref = c.customer_ref AND l.mode = s.mode
+     AND l.customer_ref = c.customer_ref AND l.mode = a.mode
 LEFT JOIN billing_pushcursor k ON k.tenant_id = m.tenant_id AND k.mapping_id = m.id
-     AND k.customer_ref = c.customer_ref AND k.period_start = c.period_start AND k.mode = s.mode
-WHERE m.active AND (s.mode = 'live' OR m.shadow)
-  AND a.id = ANY(%(accounts)s)
-  AND (%(tenant)s::bigint IS NULL OR m.tenant_id = %(tenant)s)
+     AND k.customer_ref = c.customer_ref AND k.period_start = c.period_start AND k.mode = a.mode
+WHERE m.active AND (a.mode = 'live' OR m.shadow)
   AND c.period_end > %(horizon)s AND c.period_start <= %(now)s + interval '1 hour'
-  AND (k.seen_revision IS NULL OR k.seen_revision < c.revision)
-  AND k.held_at IS NULL AND (k.not_before IS NULL OR k.not_before <= %(now)s)
-  -- After a restored backup Stripe is read for a cursor before it is planned.
-  AND CASE WHEN k.mode IS NOT NULL THEN k.generation = a.generation
-      ELSE a.restored_at IS NULL OR c.period_start >= a.restored_at END
   AND (l.id IS NOT NULL OR c.customer_ref ~ '^cus_[A-Za-z0-9]{1,64}$')
   -- Days can be cut by a segment; a level belongs to the mapping at its period's start.
   AND CASE WHEN m.aggregation IN ('sum', 'count') AND m.push_semantics <> 'level'
@@ -43,14 +38,23 @@ WHERE m.active AND (s.mode = 'live' OR m.shadow)
       WHERE p.tenant_id = c.tenant_id AND p.customer_ref = c.customer_ref
         AND lower(p.span) = c.period_start AND p.state IN ('frozen', 'sealed'))
 """
+_MOVED: LiteralString = """
+  AND a.id = ANY(%(accounts)s)
+  AND (%(tenant)s::bigint IS NULL OR m.tenant_id = %(tenant)s)
+  AND (k.seen_revision IS NULL OR k.seen_revision < c.revision)
+  AND k.held_at IS NULL AND (k.not_before IS NULL OR k.not_before <= %(now)s)
+  -- After a restored backup Stripe is read for a cursor before it is planned.
+  AND CASE WHEN k.mode IS NOT NULL THEN k.generation = a.generation
+      ELSE a.restored_at IS NULL OR c.period_start >= a.restored_at END
+"""
 _AFTER: LiteralString = """
-  AND (m.id, c.customer_ref, c.period_start, s.mode)
+  AND (m.id, c.customer_ref, c.period_start, a.mode)
       > (%(a1)s::uuid, %(a2)s::text COLLATE "C", %(a3)s::timestamptz, %(a4)s::text)
 """
-_ORDER: LiteralString = "ORDER BY m.id, c.customer_ref, c.period_start, s.mode LIMIT %(limit)s"
+_ORDER: LiteralString = "ORDER BY m.id, c.customer_ref, c.period_start, a.mode LIMIT %(limit)s"
 
-CANDIDATES: LiteralString = _CANDIDATES + _ORDER
-CANDIDATES_AFTER: LiteralString = _CANDIDATES + _AFTER + _ORDER
+CANDIDATES: LiteralString = BILLED + _MOVED + _ORDER
+CANDIDATES_AFTER: LiteralString = BILLED + _MOVED + _AFTER + _ORDER
 
 # Cursors whose counter is gone because a calendar cut time anew: what was pushed under them
 # is taken back, day by day, before the new periods say the same usage.
