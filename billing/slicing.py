@@ -26,8 +26,13 @@ STAMP_AGE_MAX = timedelta(days=34)
 #: Stripe takes timestamps up to five minutes ahead.
 STAMP_AHEAD_MAX = timedelta(minutes=4)
 SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 IDENTIFIER_CHARS_MAX = 100
+_MIXED = (
+    "a billing period starts or ends inside a {} that the meter counts as one. Let periods start"
+    " at {}, or use increment with a meter that counts no windows."
+)
 _READABLE_REF = re.compile(r"[A-Za-z0-9_.]{1,32}", re.ASCII)
 
 
@@ -241,14 +246,38 @@ def stamp(day: date, *, bounds: Period, now: datetime) -> Stamp | None:
 
 
 def first_stamp(day: date, *, bounds: Period, now: datetime) -> Stamp | None:
-    """The slice's first second within ``bounds``: the same one at every planning.
+    """The start of the slice's first whole hour: the same instant at every planning.
 
-    None if Stripe takes none of it any more, or it has not begun.
+    None if Stripe takes it no more, or it has not begun, or no hour lies in the slice whole.
     """
-    start = _whole_second_from(max(datetime.combine(day, time(), tzinfo=UTC), bounds.start))
-    if start < now - STAMP_AGE_MAX or start > now:
+    start = _whole_hour(day, bounds)
+    if start is None or start < now - STAMP_AGE_MAX or start > now:
         return None
     return Stamp(start)
+
+
+def _whole_hour(day: date, bounds: Period) -> datetime | None:
+    """The first hour of the UTC clock that lies in ``day`` and ``bounds`` as a whole."""
+    midnight = datetime.combine(day, time(), tzinfo=UTC)
+    start = max(midnight, bounds.start)
+    hour = start.replace(minute=0, second=0, microsecond=0)
+    hour += HOUR if hour < start else timedelta(0)
+    return hour if hour + HOUR <= min(midnight + DAY, bounds.end) else None
+
+
+def window_refusal(semantics: str, period: Period) -> str | None:
+    """Why a meter that counts windows cannot tell ``period`` from its neighbours; None if it can.
+
+    Stripe keeps one value per UTC day or hour, so a window must lie in one period whole.
+    """
+    if semantics == "window_total":
+        whole = all(i.astimezone(UTC).time() == time() for i in (period.start, period.end))
+        return None if whole else _MIXED.format("UTC day", "midnight UTC")
+    if semantics == "hour_total":
+        days = {period.start.date(), (period.end - timedelta(microseconds=1)).date()}
+        whole = all(_whole_hour(day, period) is not None for day in days)
+        return None if whole else _MIXED.format("hour", "a full hour")
+    return None
 
 
 def _whole_second_from(instant: datetime) -> datetime:

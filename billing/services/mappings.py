@@ -13,10 +13,11 @@ import uuid_utils
 from django.db import IntegrityError, transaction
 from django.db.models import Max, Min, Q
 
-from billing import formulas
-from billing.models import Mode, PriceMapping, Push, StripeAccount
+from billing import formulas, slicing
+from billing.models import Mode, PriceMapping, Push, PushCursor, StripeAccount
 from billing.pricing import PricingError, RuleSet, price_from_config
 from counters.models import Counter
+from counters.selectors.periods import calendar_of, calendars_of
 from counters.services.recompute import Scope, recompute
 from ledger.models import Metric
 from ledger.services.registry import metric_ids
@@ -129,6 +130,8 @@ def update_mapping(
         raise InvalidRequest(f"cannot be changed: {', '.join(sorted(changed - CHANGEABLE))}")
     before = _shown(mapping)
     _check_identity(mapping, changed)
+    if "price_id" in changed:
+        _check_price_stays(mapping, changes["price_id"], actor.now)
     for name in changed:
         setattr(mapping, name, changes[name])
     _check(mapping)
@@ -203,6 +206,8 @@ def _check(mapping: PriceMapping) -> None:
     if mapping.push_semantics == "usage_record" and not mapping.subscription_item_id:
         raise invalid("subscriptionItemId", "legacy usage records need one", code="required")
     _check_segment(mapping)
+    if mapping.push_semantics in formulas.WINDOWED:
+        _check_windows(mapping)
     _check_shadow(mapping)
     _check_price(mapping)
 
@@ -233,6 +238,18 @@ def _check_segment(mapping: PriceMapping) -> None:
         and mapping.effective_from >= mapping.effective_to
     ):
         raise invalid("effectiveTo", "must be later than effectiveFrom", code="empty_segment")
+
+
+def _check_windows(mapping: PriceMapping) -> None:
+    """Refuse windows that the tenant's billing calendars cut; planning refuses later ones."""
+    for row in calendars_of(tenant_id=mapping.tenant_id):
+        running = calendar_of(row).period_of(mapping.updated_at)
+        reason = slicing.window_refusal(mapping.push_semantics, running)
+        if reason is not None:
+            whose = row.customer_ref or "the default"
+            raise invalid(
+                "pushSemantics", f"{reason} Billing calendar: {whose}", code="formula_refused"
+            )
 
 
 def _check_shadow(mapping: PriceMapping) -> None:
@@ -283,6 +300,30 @@ def _check_identity(mapping: PriceMapping, changed: set[str]) -> None:
                 " is effectiveFrom then.",
                 code="usage_pushed",
             )
+
+
+def _check_price_stays(mapping: PriceMapping, new_price: str, now: datetime) -> None:
+    """Refuse another price while a period runs whose usage was pushed for the old one.
+
+    The usage so far would be projected, compared and explained at a price that does not bill
+    it; in Stripe the same change loses it (`price_change`).
+    """
+    running = PushCursor.objects.filter(
+        tenant_id=mapping.tenant_id, mapping_id=mapping.pk, mode=Mode.LIVE, period_end__gt=now
+    )
+    pushed = _pushes(mapping).filter(
+        mode=Mode.LIVE, period_start__in=running.values("period_start")
+    )
+    if not pushed.exists():
+        return
+    ends = running.aggregate(last=Max("period_end"))["last"]
+    raise Conflict(
+        f"Usage of a running period was pushed for {mapping.price_id}. 1. Let {new_price} start"
+        f" at Stripe with the next period ({rfc3339(ends)} at the latest). 2. Give this mapping"
+        " an effectiveTo at that midnight UTC. 3. Create a mapping for the new price that is"
+        " effectiveFrom then.",
+        code="price_change_loss",
+    )
 
 
 def _pushes(mapping: PriceMapping) -> Any:

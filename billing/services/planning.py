@@ -204,6 +204,10 @@ def deltas_of(candidate: Candidate, known: Known, now: datetime) -> Deltas:
         return slicing.single_events(days, known.intended, at_most=EVENTS_PER_PLAN_MAX)
     if candidate.semantics == "increment":
         return slicing.increments(days, known.intended, step)
+    period = Period(candidate.period_start, candidate.period_end)
+    refusal = slicing.window_refusal(candidate.semantics, period)
+    if refusal is not None:
+        return Deltas(refusal=refusal)
     negative_allowed = candidate.semantics != "usage_record"
     return slicing.window_totals(days, known.intended, step, negative_allowed=negative_allowed)
 
@@ -262,8 +266,8 @@ def _stamp(semantics: str, day: date, bounds: Period, now: datetime) -> slicing.
     """When the slice says it happened.
 
     Totals of a window never leave their day, where they would overwrite another's; in an
-    hourly window a day's total keeps to one hour, the slice's first, so that each new total
-    replaces the one before.
+    hourly window a day's total keeps to one hour, the slice's first whole one, so that each
+    new total replaces the one before and no hour holds usage of two periods.
     """
     found = slicing.stamp(day, bounds=bounds, now=now)
     if found is None or semantics not in formulas.WINDOWED:

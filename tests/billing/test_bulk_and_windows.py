@@ -1,14 +1,16 @@
 """Catching up over the v2 stream, and meters that count windows: exact all the same."""
 
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
 
 from billing import selectors, slicing
-from billing.models import Push, PushAttempt
+from billing.models import Push, PushAttempt, PushCursor
 from billing.services import mappings, planning
 from billing.stripe import meters
 from billing.stripe.driver import bulk_driver_for
+from counters.services.calendars import set_calendar
 from stripemeter.lib.errors import InvalidRequest
 from stripemeter.lib.periods import Period
 from tests.builders.billing import NOW, World, at
@@ -114,6 +116,52 @@ def test_a_window_that_stripe_no_longer_takes_overwrites_no_other():
         assert planning._stamp(semantics, at(20).date(), november, late) is not None
     first = planning._stamp("hour_total", at(20).date(), november, late)
     assert first.at == at(20, 0)
+
+
+def cut(world: World, start: datetime, interval: str = "day") -> None:
+    set_calendar(
+        tenant_id=world.acme.pk,
+        customer_ref=None,
+        anchor=start,
+        interval=interval,
+        actor="test",
+        now=world.now,
+    )
+
+
+def test_two_periods_that_meet_in_a_day_keep_to_hours_of_their_own(world):
+    cut(world, at(1, 10).replace(minute=30))
+    world.meter("bytes", event_time_window="hour")
+    world.mapping(metric="bytes", push_semantics="hour_total")
+    world.use(4, metric="bytes", ts=at(20, 10))
+    world.use(3, metric="bytes", ts=at(20, 10).replace(minute=45))
+    world.settle()
+    world.use(5, metric="bytes", ts=at(20, 10).replace(minute=15))
+    world.use(6, metric="bytes", ts=at(20, 11))
+    world.settle()
+    assert summed(world, "bytes") == 18
+    stamps = Push.objects.order_by("stamped_at").values_list("stamped_at", flat=True).distinct()
+    assert list(stamps) == [at(20, 0), at(20, 11)]
+
+
+@pytest.mark.parametrize(
+    ("semantics", "start"),
+    [("window_total", at(1, 10)), ("hour_total", at(1, 0).replace(minute=30))],
+)
+def test_a_window_that_two_periods_share_is_refused(world, semantics, start):
+    window = semantics.removesuffix("_total").replace("window", "day")
+    world.meter("bytes", event_time_window=window)
+    world.mapping(metric="bytes", push_semantics=semantics)
+    cut(world, start)
+    world.use(4, metric="bytes")
+    world.push()
+    assert not Push.objects.exists()
+    assert "inside a" in PushCursor.objects.get().held_reason
+    actor = mappings.Actor(world.acme.pk, "test", NOW)
+    values = {"aggregation": "sum", "push_semantics": semantics, "stripe_account": "default",
+              "price_id": "price_1"}  # fmt: skip
+    with pytest.raises(InvalidRequest, match="starts or ends inside"):
+        mappings.create_mapping(actor=actor, metric="other", values=values)
 
 
 def test_what_has_no_daily_total_is_refused_for_an_hourly_window(world):

@@ -9,10 +9,12 @@ from django.core.management import call_command
 from django.test import Client
 
 from billing.models import PriceMapping, Push, PushCursor, StripeAccount
+from billing.services import mappings
 from stripemeter.lib import clock
+from stripemeter.lib.errors import Conflict
 from stripemeter.tenancy.models import AuditEntry
 from stripemeter.tenancy.recognition import forget_cached_keys
-from tests.builders.billing import NOW, World, use
+from tests.builders.billing import NOW, World, at, use
 from tests.builders.tenancy import Caller, make_caller
 
 URL = "/v1/mappings"
@@ -169,6 +171,38 @@ def test_what_decides_where_pushed_usage_went_cannot_change(world: World):
         assert answer.status_code == 409, answer.json()
         assert answer.json()["code"] == "usage_pushed"
     assert send(caller, "PUT", path, {"subscriptionItemId": "si_new"}).status_code == 200
+
+
+def test_the_price_of_a_running_period_with_pushed_usage_stays(world: World):
+    actor = mappings.Actor(world.acme.pk, "test", world.now)
+    mapping = world.mapping(price_id="price_old")
+
+    def change(**changes: Any) -> PriceMapping:
+        return mappings.update_mapping(actor=actor, mapping_id=mapping.pk, changes=changes)
+
+    assert change(price_id="price_older").price_id == "price_older"
+    world.use(5)
+    world.push()
+    with pytest.raises(Conflict, match="effectiveFrom") as refused:
+        change(price_id="price_new", currency="usd")
+    assert refused.value.code == "price_change_loss"
+    # The safe sequence: one segment per price.
+    december = at(1, 0, month=12)
+    change(effective_to=december)
+    following = mappings.create_mapping(
+        actor=actor,
+        metric="requests",
+        values={
+            "aggregation": "sum",
+            "stripe_account": "default",
+            "price_id": "price_new",
+            "effective_from": december,
+        },
+    )
+    assert following.price_id == "price_new"
+    # Once the period is over its price is history, and the mapping may go on with another.
+    actor = mappings.Actor(world.acme.pk, "test", at(2, 0, month=12))
+    assert change(price_id="price_new").price_id == "price_new"
 
 
 def test_a_new_mapping_cannot_bill_again_what_a_deleted_one_pushed(world: World):
