@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.models import Push, PushCursor
-from billing.services import delivery
+from billing.services import delivery, happenings
 from stripemeter.lib import strictjson
 from stripemeter.lib.errors import Conflict, NotFound, invalid
 from stripemeter.tenancy import audit
@@ -45,6 +45,7 @@ def settle_push(
         push.state = Push.State.ACKNOWLEDGED
         push.settled_at, push.evidence = now, evidence
         push.save(update_fields=["state", "settled_at", "evidence"])
+        happenings.tell_pushes([(push, push.state, note)], now=now)
     PushCursor.objects.filter(
         tenant_id=tenant_id,
         mapping_id=push.mapping_id,

@@ -99,6 +99,9 @@ def _record(
         # What was decided was decided about another size.
         said["state"] = Finding.State.OPEN
     Finding.objects.filter(pk=known.pk).update(**said)
+    if said.get("state") == Finding.State.OPEN != known.state:
+        known.refresh_from_db()
+        _tell(known, "opened", now)
 
 
 def _severity(assessment: Assessment, found: Found, epsilon: Decimal) -> str:

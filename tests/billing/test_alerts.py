@@ -255,3 +255,39 @@ def test_a_snooze_ends_by_itself(acme: Caller) -> None:
     assert evaluate_alerts(now=NOW) == 0
     assert evaluate_alerts(now=NOW + timedelta(hours=2)) == 1
     assert states()[0][3] == "triggered"
+
+
+def test_webhooks_hear_of_everything_that_becomes_of_an_alert(acme: Caller, globex: Caller) -> None:
+    for caller in (acme, globex):
+        body = {"url": "https://hooks.example.com/in", "eventTypes": ["alert.*", "usage.*"]}
+        assert call(caller, "post", "webhook-endpoints", body).status_code == 201
+    rule(acme, action="email", config={"email": "ops@example.com"})
+    use(acme, 120)
+    evaluate_alerts(now=NOW)
+    state = call(acme, "get", "alerts/states").json()["alertStates"][0]["id"]
+    until = (clock.now() + timedelta(days=1)).isoformat()
+    for change in (
+        {"status": "acknowledged"},
+        {"status": "snoozed", "snoozedUntil": until},
+        {"status": "resolved"},
+    ):
+        known = {"value": "120", "threshold": "100", "action": "email"}
+        answer = call(acme, "put", f"alerts/states/{state}", {**known, **change})
+        assert answer.status_code == 200, answer.content
+    use(acme, 200, customer="c2")
+    evaluate_alerts(now=NOW)
+    correct_c2 = create_adjustment(
+        tenant_id=acme.tenant.pk, metric="api_calls", customer_ref="c2", period_start=NOW,
+        delta=Decimal(-150), reason="correction", actor="asker", now=NOW,
+    )  # fmt: skip
+    approve_adjustment(
+        tenant_id=acme.tenant.pk, adjustment_id=correct_c2.pk, approver=Approver("other"), now=NOW
+    )
+    evaluate_alerts(now=NOW)
+    sent = Delivery.objects.filter(channel="webhook").order_by("created_at", "pk")
+    kinds = sorted(each.event_type for each in sent)
+    assert kinds == sorted(
+        ["alert.triggered", "usage.threshold"] * 2
+        + ["alert.acknowledged", "alert.snoozed", "alert.resolved", "alert.revised"]
+    )
+    assert {each.tenant_id for each in sent} == {acme.tenant.pk}

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from billing.models import CustomerLink, PriceMapping, Push, PushCursor
 from billing.stripe import client
@@ -26,7 +27,14 @@ def keys_used(world: World) -> dict[str, set[str]]:
     return found
 
 
+def counted(name: str, **labels: str) -> float:
+    """A counter of acme's shadow pushes of ``requests``."""
+    found = {"tenant": "acme", "metric": "requests", **labels}
+    return REGISTRY.get_sample_value(f"shadow_usage_{name}", found) or 0.0
+
+
 def test_both_sides_are_pushed_side_by_side_each_to_its_own_account(world, shadowed):
+    before = counted("posts_total")
     world.use(5)
     world.settle()
     assert world.at_stripe() == world.at_stripe(mode="test") == Decimal(5)
@@ -34,6 +42,7 @@ def test_both_sides_are_pushed_side_by_side_each_to_its_own_account(world, shado
     assert used["live"] == {world.customers[world.acme.pk, "c1", "live"]}
     assert used["test"] == {world.customers[world.acme.pk, "c1", "test"]}
     assert set(PushCursor.objects.values_list("mode", flat=True)) == {"live", "test"}
+    assert counted("posts_total") == before + 1
 
 
 def test_toggling_mid_period_loses_and_repeats_nothing(world, shadowed):
@@ -48,8 +57,10 @@ def test_toggling_mid_period_loses_and_repeats_nothing(world, shadowed):
 
 def test_without_a_test_key_shadow_is_skipped_and_live_is_untouched(world, shadowed, settings):
     settings.STRIPE_TEST_SECRET_KEY = ""
+    skipped = counted("post_failures_total", reason="no_test_key")
     world.use(5)
     report = world.push()
+    assert counted("post_failures_total", reason="no_test_key") == skipped + 1
     assert report.skipped == {"test": "STRIPE_TEST_SECRET_KEY is not set"}
     assert world.at_stripe() == Decimal(5)
     assert keys_used(world)["test"] == set()
