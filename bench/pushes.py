@@ -71,12 +71,11 @@ def main() -> None:
             total = sum((Decimal(day["sum"]) for day in sandbox.totals()), Decimal(0))
             row["stripe_has_everything"] = total == each * cursors
             rows.append(row)
+            for key, value in row.items():
+                print(f"{key:28} {value}")
+            print(flush=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "pushes.json").write_text(json.dumps(rows, indent=1) + "\n")
-    for row in rows:
-        for name, value in row.items():
-            print(f"{name:24} {value}")
-        print()
 
 
 def _fill(wanted: int) -> int:
@@ -189,6 +188,7 @@ def _push(workers: int, cursors: int) -> dict[str, Any]:
         "pushes_per_second": round(acknowledged / sending, 1),
         # On a busy machine this says more: what one push costs the workers, start included.
         "worker_cpu_ms_per_push": round(cpu * 1000 / max(acknowledged, 1), 2),
+        "largest_worker_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
 
 
