@@ -26,7 +26,7 @@ def watch(world: Any) -> None:
 
 def said(world: Any) -> list[tuple[str, dict[str, Any]]]:
     assert not Delivery.objects.filter(tenant=world.globex).exists()
-    rows = Delivery.objects.filter(tenant=world.acme).order_by("pk")
+    rows = Delivery.objects.filter(tenant=world.acme).order_by("created_at", "event_type")
     return [(row.event_type, strictjson.loads(row.body.encode())["data"]) for row in rows]
 
 
