@@ -162,7 +162,7 @@ def finding(request: Any, finding_id: UUID) -> HttpResponse:
         "plans": [step.plan for step in steps],
         "can_propose": found.closed_at is None
         and not any(step.plan.state in selectors.UNDER_WAY for step in steps),
-        "title": f"{found.cause.replace('_', ' ').capitalize()}",
+        "title": "Finding",
         "finding": found,
         "metric": reports.metric_names(tenant_id).get(found.metric_id, ""),
         "evidence": [

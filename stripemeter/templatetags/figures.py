@@ -65,8 +65,8 @@ def tone(state: str) -> str:
 
 @register.filter
 def words(state: str) -> str:
-    """A state's code as words."""
-    return str(state).replace("_", " ")
+    """A state's code as words; names keep their capital."""
+    return str(state).replace("_", " ").replace("stripe", "Stripe")
 
 
 @register.filter
@@ -75,6 +75,8 @@ def countdown(instant: datetime | None) -> str:
     if instant is None:
         return "–"
     seconds = int((instant - clock.now()).total_seconds())
+    if not seconds:
+        return "now"
     days, rest = divmod(abs(seconds), 86_400)
     hours, rest = divmod(rest, 3_600)
     minutes, rest = divmod(rest, 60)

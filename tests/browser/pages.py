@@ -11,6 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from counters.models import Counter
 from ledger.models import Event, Metric
+from reconciliation.models import Finding
 from stripemeter.tenancy.models import Tenant
 
 #: Pages of the namespace that are no operator's, and why.
@@ -111,6 +112,10 @@ def page_url(route: Route, tenant: Tenant) -> str | None:
     if None in values.values():
         return None
     url = reverse(f"ops:{route.name}", kwargs=values)
+    if route.name == "plan-new":
+        rows = Finding.objects.filter(tenant=tenant, closed_at__isnull=True, state="open")
+        finding = rows.order_by("cause", "pk").first()
+        return None if finding is None else f"{url}?finding={finding.pk}"
     if route.name in ABOUT_A_CUSTOMER:
         counter = (
             Counter.objects.filter(tenant_id=tenant.pk).order_by("-sum", "customer_ref").first()

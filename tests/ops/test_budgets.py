@@ -25,7 +25,6 @@ CUSTOMERS, EVENTS = 30, 4_500
 QUERIES_MAX = 19
 #: Pages that are allowed more, and why.
 MORE = {
-    "customer": (60, "two charts, a projection and a forecast for each metric"),
     "closes": (40, "a board for each of the last months"),
     "money-panel": (30, "a price for each mapping"),
     "system": (30, "asks every part of the service how it is"),

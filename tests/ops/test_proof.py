@@ -137,7 +137,7 @@ def test_a_run_shows_every_number_of_what_differs(office: Office) -> None:
     )
     client = office.sign_in("viewer")
     page = client.get(reverse("ops:run", args=[run.pk])).content.decode()
-    assert "lost at stripe (3)" in page
+    assert "lost at Stripe (3)" in page
     assert (
         "No line is parity"
         in client.get(reverse("ops:run", args=[run.pk]), {"status": "parity"}).content.decode()
