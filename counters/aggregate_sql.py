@@ -152,16 +152,21 @@ FROM (
 ) by_day
 """
 
+#: How day totals meet those that are there. Where there are none (they were just cleared), a row
+#: costs half without it.
+MERGE_DAYS: LiteralString = """
+    ON CONFLICT (tenant_id, metric_id, customer_ref, period_start, day) DO UPDATE SET
+        sum = r.sum + excluded.sum, event_count = r.event_count + excluded.event_count,
+        max = greatest(r.max, excluded.max), min = least(r.min, excluded.min)
+"""
+
 #: Sum, count, max and min of every metric: one pass over the events, two upserts.
 TOTALS: LiteralString = """
 WITH days AS MATERIALIZED ({days}), rolled AS (
     INSERT INTO counters_dailyrollup AS r
         (tenant_id, metric_id, customer_ref, period_start, day, sum, event_count, max, min)
     SELECT tenant_id, metric_id, customer_ref, period_start, day, sum, event_count, max, min
-    FROM days ORDER BY 1, 2, 3, 4, 5
-    ON CONFLICT (tenant_id, metric_id, customer_ref, period_start, day) DO UPDATE SET
-        sum = r.sum + excluded.sum, event_count = r.event_count + excluded.event_count,
-        max = greatest(r.max, excluded.max), min = least(r.min, excluded.min)
+    FROM days ORDER BY 1, 2, 3, 4, 5 {merge}
 )
 INSERT INTO counters_counter AS c
     (tenant_id, metric_id, customer_ref, period_start, period_end, sum, event_count, max, min,

@@ -201,15 +201,20 @@ def add_events(
     special: dict[str, list[int]],
     *,
     in_months: bool = False,
+    cleared: bool = False,
 ) -> None:
     """Add the events that ``source`` selects to their counters and rollups.
 
-    ``in_months``: the periods of the source are UTC months, so its days say them.
+    ``in_months``: the periods of the source are UTC months, so its days say them. ``cleared``: the
+    counters have no rollups, since the caller has just deleted them.
     """
     everything = {**parameters, **special}
     days = aggregate_sql.DAYS_IN_MONTHS if in_months else aggregate_sql.DAYS
+    totals = aggregate_sql.TOTALS.format(
+        days=days.format(source=source), merge="" if cleared else aggregate_sql.MERGE_DAYS
+    )
     with connection.cursor() as cursor:
-        cursor.execute(aggregate_sql.TOTALS.format(days=days.format(source=source)), everything)
+        cursor.execute(totals, everything)
         if special["last_metrics"]:
             cursor.execute(aggregate_sql.LAST.format(source=source), everything)
         if special["unique_metrics"]:

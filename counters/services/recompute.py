@@ -98,6 +98,8 @@ UPDATE counters_counter x SET sum = 0, event_count = 0, max = NULL, min = NULL, 
     last_ts = NULL, last_batch_id = NULL, last_key = NULL, unique_count = 0,
     revision = revision + 1
 WHERE """
+#: Day totals of a large scope fit in memory, or nearly.
+_PLANNING: LiteralString = "SET LOCAL work_mem = '64MB'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,9 @@ def recompute(scope: Scope) -> None:
     in_months = source is _IN_MONTHS
     if has_frozen(scope.tenant_id):
         source = _THAWED.format(source=source)
-    add_events(source, parameters, special, in_months=in_months)
+    with connection.cursor() as cursor:
+        cursor.execute(_PLANNING)
+    add_events(source, parameters, special, in_months=in_months, cleared=True)
     point("recompute.before_commit")
 
 
@@ -381,7 +385,7 @@ def rebuild(tenant_id: int, found: Sequence[Difference]) -> int:
     parameters = key_parameters(tenant_id, keys)
     _clear(KEYS, parameters)
     point("rebuild.cleared")
-    add_events(_OF_KEYS, parameters, special_metrics([tenant_id]))
+    add_events(_OF_KEYS, parameters, special_metrics([tenant_id]), cleared=True)
     with connection.cursor() as cursor:
         cursor.execute(TRUE_ADJUSTED, parameters)
     return len(keys)
