@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 DESCRIPTORS = Path("/dev/fd")
@@ -18,6 +19,8 @@ def close_connection(peer: tuple[str, int | str]) -> bool:
     wanted = (peer[0], str(peer[1]))  # granian gives the port as text
     for entry in os.listdir(DESCRIPTORS):
         try:
+            if not stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
+                continue
             duplicate = socket.socket(fileno=os.dup(int(entry)))
         except OSError:
             continue
