@@ -53,7 +53,9 @@ SELECT date_trunc(%(interval)s, ts, %(zone)s) AS bucket, {value} FROM (
     {adjusted}
 ) parts GROUP BY 1 ORDER BY 1
 """
-#: A member counts in the bucket where it first appears, so that buckets add up to the total.
+#: A member counts once in each billing period of a customer, in the bucket where it first appears
+#: there, so that buckets add up to the totals. Until the first fold of a period no counter says its
+#: bounds: then it is taken for a UTC month.
 _UNIQUE_FROM_EVENTS: LiteralString = (
     """
 SELECT date_trunc(%(interval)s, first_ts, %(zone)s) AS bucket, count(*)::numeric FROM (
@@ -61,6 +63,9 @@ SELECT date_trunc(%(interval)s, first_ts, %(zone)s) AS bucket, count(*)::numeric
     + aggregate_sql.MEMBER
     + """ AS member, min(s.ts) AS first_ts
     FROM ledger_event s JOIN ledger_metric m ON m.id = s.metric_id
+    LEFT JOIN counters_counter c
+      ON c.tenant_id = s.tenant_id AND c.metric_id = s.metric_id
+     AND c.customer_ref = s.customer_ref AND s.ts >= c.period_start AND s.ts < c.period_end
     WHERE s.tenant_id = %(tenant)s AND s.metric_id = %(metric)s
       AND (%(customer)s::text IS NULL OR s.customer_ref = %(customer)s)
       AND s.ts >= %(since)s AND s.ts < %(until)s
@@ -69,7 +74,7 @@ SELECT date_trunc(%(interval)s, first_ts, %(zone)s) AS bucket, count(*)::numeric
       AND s.key NOT IN ("""
     + aggregate_sql.HELD_KEYS
     + """)
-    GROUP BY 1
+    GROUP BY s.customer_ref, coalesce(c.period_start, date_trunc('month', s.ts)), 1
 ) first WHERE member IS NOT NULL GROUP BY 1 ORDER BY 1
 """
 )

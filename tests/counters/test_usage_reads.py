@@ -160,3 +160,22 @@ def test_days_of_a_three_year_period_are_in_its_history(acme: Caller) -> None:
     midnight = NOW.replace(hour=0)
     window = {"since": midnight - timedelta(days=1), "until": midnight + timedelta(days=1)}
     assert history(acme.tenant, "day", **window) == [7]
+
+
+@pytest.mark.parametrize("interval", ["hour", "day", "month"])
+def test_a_member_counts_once_in_each_period_of_each_customer(acme: Caller, interval: str) -> None:
+    make_metric(acme.tenant, aggregation="unique")
+    before = utc_month(NOW).start - timedelta(days=3)
+    for ts in (before, before + timedelta(hours=2), NOW, NOW + timedelta(minutes=30)):
+        store(acme.tenant, make_event(ts=ts, resourceId="a"), now=NOW)
+        store(acme.tenant, make_event(ts=ts, resourceId="a", customer="cus_2"), now=NOW)
+    store(acme.tenant, make_event(ts=NOW, resourceId="b"), now=NOW)
+    for _ in ("stored", "folded"):
+        assert history(acme.tenant, interval, since=before - timedelta(days=1)) == [1, 2]
+        points = usage_history(
+            tenant_id=acme.tenant.pk, metric=Metric.objects.get(), customer_ref=None,
+            since=before - timedelta(days=1), until=NOW + timedelta(hours=1), interval=interval,
+        )  # fmt: skip
+        assert [point.value for point in points] == [2, 3]
+        fold()
+        store(acme.tenant, make_event(ts=NOW + timedelta(minutes=40), resourceId="b"), now=NOW)
