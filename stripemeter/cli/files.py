@@ -12,10 +12,17 @@ import click
 import httpx
 from rich.progress import Progress
 
-from stripemeter.cli.session import FAILED, Session, Unusable, read_answer, show
+from stripemeter.cli.session import (
+    FAILED,
+    Session,
+    Unusable,
+    pass_session,
+    read_answer,
+    show,
+)
 from stripemeter.lib import clock, strictjson
-from stripemeter.lib.decimals import decimal_of
-from stripemeter.lib.instants import parse_instant
+from stripemeter.lib.decimals import NotANumber, decimal_of
+from stripemeter.lib.instants import InvalidInstant, parse_instant
 
 BATCH = 1_000
 DONE = {"completed", "failed", "cancelled"}
@@ -23,7 +30,7 @@ DONE = {"completed", "failed", "cancelled"}
 
 @click.command()
 @click.argument("file", type=click.File("r", encoding="utf-8"))
-@click.pass_obj
+@pass_session
 def ingest(session: Session, file: Any) -> None:
     """Send events from FILE (or -), one JSON object a line, in batches."""
     tally = {"accepted": 0, "duplicates": 0, "conflicts": 0, "errors": 0}
@@ -78,7 +85,7 @@ def _add(tally: dict[str, int], answer: dict[str, Any]) -> None:
 @click.option("--apply", "mode", flag_value="apply", default="dry-run")
 @click.option("--dry-run", "dry", is_flag=True)
 @click.option("--wait", "seconds", default=600, show_default=True, help="for a long replay")
-@click.pass_obj
+@pass_session
 def replay(session: Session, /, source: Path | None, dry: bool, **options: Any) -> None:
     """Re-send the events of a file (--input), or replay counters on the server (--metric)."""
     if source is not None:
@@ -132,9 +139,12 @@ def _followed(
 
 
 def _resend(session: Session, source: Path, *, dry: bool, **options: Any) -> int:
-    rows = list(_rows(source, options["kind"]))
+    try:
+        rows = list(_rows(source, options["kind"]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise click.ClickException(f"{source.name}: {error}") from error
     oldest = clock.now() - timedelta(hours=options["window_hours"])
-    events = [_event(row, session.tenant) for row in rows if _time(row) >= oldest]
+    events = list(_events_since(oldest, rows, session.tenant))
     if dry:
         show({"total": len(rows), "considered": len(events)})
         return 0
@@ -156,8 +166,17 @@ def _rows(source: Path, kind: str) -> Iterator[dict[str, Any]]:
         yield from csv.DictReader(stream) if kind == "csv" else _json_lines(stream)
 
 
-def _time(row: dict[str, Any]) -> datetime:
-    return parse_instant(row.get("ts"))
+def _events_since(
+    oldest: datetime, rows: list[dict[str, Any]], tenant: str
+) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        try:
+            if parse_instant(row.get("ts")) >= oldest:
+                yield _event(row, tenant)
+        except InvalidInstant as error:
+            raise click.ClickException(f"row {number}: ts {error}") from error
+        except NotANumber as error:
+            raise click.ClickException(f"row {number}: qty {error}") from error
 
 
 def _event(row: dict[str, Any], tenant: str) -> dict[str, Any]:
@@ -165,7 +184,7 @@ def _event(row: dict[str, Any], tenant: str) -> dict[str, Any]:
         "tenantId": tenant,
         "metric": row.get("meter"),
         "customerRef": row.get("customer"),
-        "quantity": decimal_of(row["qty"]),
+        "quantity": decimal_of(row.get("qty", "")),
         "ts": row.get("ts"),
         "source": "etl",
     }
@@ -183,7 +202,7 @@ def _event(row: dict[str, Any], tenant: str) -> dict[str, Any]:
 @click.option("--period-end", help="YYYY-MM-DD; the end of that month if absent")
 @click.option("--reason", required=True)
 @click.option("--wait", "seconds", default=600, show_default=True)
-@click.pass_obj
+@pass_session
 def backfill(session: Session, /, file: Path, seconds: int, **options: Any) -> None:
     """Send old events from FILE (CSV or NDJSON, .gz too) and follow the operation."""
     operation = _upload(session, file, options)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stripemeter.cli.session import FAILED, Session, show
+from stripemeter.cli.session import FAILED, Session, pass_session, show
 from stripemeter.lib.decimals import NotANumber, decimal_of
 
 POLL_SECONDS = 0.5
@@ -61,7 +61,7 @@ def adjustments() -> None:
 @click.option("--metric")
 @click.option("--customer", "customerRef")
 @click.option("--status")
-@click.pass_obj
+@pass_session
 def adjustments_list(session: Session, /, **filters: str | None) -> None:
     """Adjustments that match."""
     query = {name: value for name, value in filters.items() if value}
@@ -79,7 +79,7 @@ def adjustments_list(session: Session, /, **filters: str | None) -> None:
     type=click.Choice(["backfill", "correction", "promo", "credit", "manual"]),
 )
 @click.option("--note", default="")
-@click.pass_obj
+@pass_session
 def adjustments_create(
     session: Session, metric: str, customer: str, period: str, delta: str, reason: str, note: str
 ) -> None:
@@ -104,7 +104,7 @@ def _decision(verb: str, summary: str) -> None:
     @adjustments.command(verb, help=summary)
     @click.argument("adjustment_id")
     @click.option("--note", default="")
-    @click.pass_obj
+    @pass_session
     def decide(session: Session, adjustment_id: str, note: str) -> None:
         body = {"tenantId": session.tenant, **({"note": note} if note else {})}
         show(session.call("POST", f"/v1/adjustments/{adjustment_id}/{verb}", body))

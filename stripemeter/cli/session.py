@@ -1,8 +1,9 @@
 """A command's connection to the service: address, key, tenant, and how refusals are told."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import click
@@ -73,6 +74,33 @@ class Session:
             cursor = answer.get("nextCursor")
             if not cursor:
                 return
+
+
+def pass_session(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the session first; its address, key and tenant may also be named after the command."""
+
+    @click.option("--tenant", "own_tenant", help="as before the command")
+    @click.option("--api-key", "own_key", help="as before the command")
+    @click.option("--api-url", "own_url", help="as before the command")
+    @click.pass_obj
+    @wraps(command)
+    def run(
+        session: Session,
+        /,
+        *arguments: Any,
+        own_tenant: str | None,
+        own_key: str | None,
+        own_url: str | None,
+        **options: Any,
+    ) -> Any:
+        named = Session(
+            session.url if own_url is None else own_url.rstrip("/"),
+            session.key if own_key is None else own_key,
+            session.tenant if own_tenant is None else own_tenant,
+        )
+        return command(named, *arguments, **options)
+
+    return run
 
 
 def read_answer(response: httpx.Response) -> Any:

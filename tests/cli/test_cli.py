@@ -126,6 +126,32 @@ def test_refusals_say_why_and_have_their_exit_codes(run):
     assert "Traceback" not in broken.output
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (b"customer,meter,qty,ts\nc,m,1,2026-11-22T10:00:00Z\nc,m,x,2026-11-22T10:00:00Z\n",
+         "row 2: qty"),
+        (b"customer,meter,ts\nc,m,2026-11-22T10:00:00Z\n", "row 1: qty"),
+        (b"customer,meter,qty,ts\nc,m,1,yesterday\n", "row 1: ts"),
+        (b"\xff\xfe", "bad.csv: "),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_is_told_by_its_row(tmp_path, written, told):
+    source = tmp_path / "bad.csv"
+    source.write_bytes(written)
+    sent = CliRunner().invoke(main, ["replay", "--input", str(source), "--window-hours", "999999"])
+    assert (sent.exit_code, type(sent.exception)) == (1, SystemExit)
+    assert told in sent.output
+
+
+def test_address_key_and_tenant_may_follow_the_command(web, transactional_db):
+    key = make_caller("acme").plaintext
+    options = ["--tenant", "acme", "--api-url", web.url, "--api-key", key]
+    for command in (["replay", "--metric", "calls"], ["adjustments", "list"]):
+        done = CliRunner().invoke(main, [*command, *options])
+        assert done.exit_code == 0, done.output
+
+
 def test_doctor_names_an_unmapped_metric(run):
     create_metric(
         tenant_id=make_caller("acme").tenant.pk,
