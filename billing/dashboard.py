@@ -16,6 +16,7 @@ from billing.pricing.numbers import major
 from billing.projection import billed_units
 from billing.services.prices import price_of
 from counters.models import Counter
+from stripemeter.lib.decimals import exact_sum
 
 #: Above this many differing customers the sum of money stops and says so.
 PRICED_MAX = 500
@@ -120,12 +121,31 @@ class UnpushedMoney:
     is_partial: bool
 
 
-def unpushed_money(*, tenant_id: int, now: datetime) -> UnpushedMoney:
+@dataclass(frozen=True, slots=True)
+class UnpushedSums:
+    """What is not pushed: units per metric, by name, and what they are worth."""
+
+    units: list[tuple[str, Decimal]]
+    money: UnpushedMoney
+
+
+def unpushed_sums(*, tenant_id: int, now: datetime) -> UnpushedSums:
+    """Both sums of one reading: it joins every open counter with its cursor."""
+    mappings, found = unpushed(tenant_id=tenant_id, now=now)
+    by_metric: dict[str, list[Decimal]] = {}
+    for mapping, each in found:
+        by_metric.setdefault(mapping.metric.name, []).append(each.units)
+    units = sorted((name, exact_sum(parts)) for name, parts in by_metric.items())
+    return UnpushedSums(units, _worth(mappings, found))
+
+
+def _worth(
+    mappings: dict[UUID, PriceMapping], found: list[tuple[PriceMapping, Unpushed]]
+) -> UnpushedMoney:
     """The price of what should stand at Stripe minus the price of what does, customer by customer.
 
     So tiers count. At most 500 customers are priced.
     """
-    mappings, found = unpushed(tenant_id=tenant_id, now=now)
     touched = {mapping.pk for mapping, _ in found}
     prices = {key: price_of(mapping) for key, mapping in mappings.items() if key in touched}
     amounts: dict[str, Decimal] = {}

@@ -16,6 +16,7 @@ from billing.services import mappings as writes
 from billing.services.prices import price_of, prices_of
 from billing.views.forms import by_field, number
 from billing.views.forms import validated as checked
+from billing.views.pushes import totals_of
 from ledger.models import Metric
 from stripemeter.lib import clock
 from stripemeter.lib.decimals import plain
@@ -119,15 +120,13 @@ def mapping(request: Any, mapping_id: UUID) -> HttpResponse:
         else:
             messages.success(request, "Saved.")
             return redirect("ops:mapping", mapping_id=mapping_id)
+    totals, totals_at = totals_of(operator.tenant.pk)
     context = {
         "title": f"{found.metric.name}, mapping",
         "mapping": found,
         "price": price_of(found),
-        "totals": [
-            row
-            for row in selectors.mapping_totals(tenant_id=operator.tenant.pk)
-            if row.metric == found.metric.name
-        ][:12],
+        "totals": [row for row in totals if row.metric == found.metric.name][:12],
+        "totals_at": totals_at,
         **_form(given, problems),
     }
     return render(request, "billing/mapping.html", context, status=400 if problems else 200)

@@ -13,7 +13,6 @@ from billing.services import grace
 from billing.services.accounts import may_send, rate_of
 from ledger.models import Event
 from stripemeter.lib import clock
-from stripemeter.lib.decimals import exact_sum
 from stripemeter.lib.panels import SUMS_SECONDS, remembered, render_panel
 from stripemeter.tenancy.operators import operator_page
 
@@ -29,9 +28,12 @@ def push_panel(request: Any) -> HttpResponse:
     """Pushes by state, what is not pushed, and the oldest that is still open."""
     now = clock.now()
     tenant_id = request.operator.tenant.pk
-    (states, unpushed), at = remembered(
-        f"panel-pushes:{tenant_id}", SUMS_SECONDS, lambda: _push_sums(tenant_id, now)
+    states, _ = remembered(
+        f"panel-pushes:{tenant_id}",
+        SUMS_SECONDS,
+        lambda: dashboard.push_states(tenant_id=tenant_id, since=now - timedelta(days=1)),
     )
+    sums, at = _sums(tenant_id, now)
     # The next invoices only: the pushes page lists the others.
     ended = grace.in_grace(now=now, tenant_id=tenant_id, limit=5)
     context = {
@@ -40,19 +42,18 @@ def push_panel(request: Any) -> HttpResponse:
         "states": states,
         "held": sum(states.counts.get(state, 0) for state in NEEDS_A_PERSON),
         "slow": states.oldest_open is not None and now - states.oldest_open > SLOW,
-        "unpushed": unpushed,
+        "unpushed": sums.units[:6],
     }
     return render_panel(request, "billing/_push_panel.html", context, as_of=at)
 
 
-def _push_sums(tenant_id: int, now: datetime) -> tuple[dashboard.PushStates, list[Any]]:
-    """Pushes by state, and the metrics with most to push."""
-    states = dashboard.push_states(tenant_id=tenant_id, since=now - timedelta(days=1))
-    _, differing = dashboard.unpushed(tenant_id=tenant_id, now=now)
-    by_metric: dict[str, list[Any]] = {}
-    for mapping, each in differing:
-        by_metric.setdefault(mapping.metric.name, []).append(each.units)
-    return states, sorted((name, exact_sum(units)) for name, units in by_metric.items())[:6]
+def _sums(tenant_id: int, now: datetime) -> tuple[dashboard.UnpushedSums, datetime]:
+    """What is not pushed, read once for both panels, and as of when."""
+    return remembered(
+        f"panel-unpushed:{tenant_id}",
+        SUMS_SECONDS,
+        lambda: dashboard.unpushed_sums(tenant_id=tenant_id, now=now),
+    )
 
 
 @require_GET
@@ -60,11 +61,8 @@ def _push_sums(tenant_id: int, now: datetime) -> tuple[dashboard.PushStates, lis
 def money_panel(request: Any) -> HttpResponse:
     """What the usage that Stripe does not have yet is worth."""
     tenant_id = request.operator.tenant.pk
-    worth, at = remembered(
-        f"panel-money:{tenant_id}",
-        SUMS_SECONDS,
-        lambda: dashboard.unpushed_money(tenant_id=tenant_id, now=clock.now()),
-    )
+    sums, at = _sums(tenant_id, clock.now())
+    worth = sums.money
     context = {"worth": worth, "amounts": sorted(worth.amounts.items())}
     return render_panel(request, "billing/_money_panel.html", context, refresh=30, as_of=at)
 

@@ -1,5 +1,6 @@
 """Pushes and the accounts they go to: what was told to Stripe, and what a person decides."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,15 @@ OPEN, WAITING = "open", "waiting"
 TOTALS_SECONDS = 30
 
 
+def totals_of(tenant_id: int) -> tuple[list[selectors.MappingTotals], datetime]:
+    """Where pushing stands per metric and period, at most `TOTALS_SECONDS` old; and as of when."""
+    return remembered(
+        f"panel-push-totals:{tenant_id}",
+        TOTALS_SECONDS,
+        lambda: selectors.mapping_totals(tenant_id=tenant_id),
+    )
+
+
 @require_GET
 @operator_page()
 def pushes(request: Any) -> HttpResponse:
@@ -45,11 +55,7 @@ def pushes(request: Any) -> HttpResponse:
         before=UUID(pager.after) if pager.after else None,
         limit=PAGE_ROWS + 1,
     )
-    totals, totals_at = remembered(
-        f"push-totals:{tenant.pk}",
-        TOTALS_SECONDS,
-        lambda: selectors.mapping_totals(tenant_id=tenant.pk),
-    )
+    totals, totals_at = totals_of(tenant.pk)
     context = {
         "title": "Pushes",
         "form": form,

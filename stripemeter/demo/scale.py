@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
+import psycopg
 import uuid_utils
 from django.db import connection, transaction
 
@@ -22,12 +23,18 @@ from counters.services.recompute import Scope, recompute
 from ledger.models import Metric
 from reconciliation.models import Finding, Run
 from stripemeter.lib.decimals import decimal_of
+from stripemeter.lib.env import env_str
 from stripemeter.lib.periods import Period, utc_month
 from stripemeter.tenancy.models import Tenant
 
 ACTOR = "demo_scale"
 DAYS = 30
 BATCH_EVENTS = 100
+ANALYZE_EVERY = 8
+FILLED = (
+    "ledger_event", "counters_counter", "counters_dailyrollup", "billing_pushcursor",
+    "billing_pushslice", "billing_push", "reconciliation_reportline",
+)  # fmt: skip
 CHUNK_EVENTS = 400_000
 #: One customer in twenty has usage that Stripe was not told of.
 UNPUSHED_ONE_IN = 20
@@ -154,17 +161,31 @@ class Scale:
         """Everything, in the order of the flow."""
         self._catalogue()
         done = 0
-        for names, counts in self._chunks():
+        for number, (names, counts) in enumerate(self._chunks(), 1):
             with transaction.atomic():
                 self._events(names, counts, base=done)
                 scope = Scope(self.tenant.pk, self._metric_ids(), _BEGINNING, _END, tuple(names))
                 recompute(scope)
             done += sum(counts)
             self.say(f"{done:,} of {self.events:,} events stored and counted")
-        self._execute("ANALYZE ledger_event, counters_counter, counters_dailyrollup", {})
+            if number % ANALYZE_EVERY == 0:
+                self._analyze()
+        self._analyze()
         self._pushes()
+        self._analyze()
         self._reports()
         self._waiting()
+        self._analyze()
+
+    def _analyze(self) -> None:
+        """Statistics for the planner: after bulk loading it knows nothing of what is there.
+
+        Only the owner of the tables may; without its address autovacuum does it, later.
+        """
+        owner = env_str("DATABASE_OWNER_URL")
+        if owner and not connection.in_atomic_block:
+            with psycopg.connect(owner, autocommit=True) as raw:
+                raw.execute("ANALYZE " + ", ".join(FILLED))
 
     def names(self) -> list[str]:
         """Customers, the largest first."""

@@ -135,6 +135,7 @@ def test_a_revoked_session_says_so_and_keeps_its_last_numbers(host: Host, visit:
     visitor.wrong.clear()  # the frame of a dead token is refused, as it should be
 
 
+@pytest.mark.large  # two browsers and a clock that jumps: run with -m large
 def test_a_token_dies_by_the_clock_and_the_host_renews_it(host: Host, visit: Any) -> None:
     host.token, host.renews = host.mint()["token"], False
     visitor = visit()
