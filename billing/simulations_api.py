@@ -17,6 +17,7 @@ from rest_framework.response import Response
 
 from billing.models import SimulationBatch, SimulationRun, SimulationScenario
 from billing.services import simulations
+from billing.simulation.scenarios import TAG_MAX, TAGS_MAX, VERSION_MAX
 from billing.tasks import wake_simulations
 from stripemeter.lib import clock
 from stripemeter.lib.drf import StrictSerializer, TextField, query_choice, query_int, query_text
@@ -40,8 +41,10 @@ class ScenarioInput(serializers.Serializer[Any]):
     model = serializers.DictField()
     inputs = serializers.DictField()
     description = serializers.CharField(required=False)
-    version = serializers.CharField(required=False)
-    tags = serializers.ListField(child=serializers.CharField(), required=False)
+    version = serializers.CharField(required=False, max_length=VERSION_MAX)
+    tags = serializers.ListField(
+        child=serializers.CharField(max_length=TAG_MAX), max_length=TAGS_MAX, required=False
+    )
     expected = serializers.DictField(required=False)
     tolerances = serializers.DictField(required=False)
 

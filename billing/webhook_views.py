@@ -28,7 +28,9 @@ _ACCOUNT = re.compile(r"acct_[A-Za-z0-9_]{1,64}", re.ASCII)
 def stripe_webhook(request: HttpRequest) -> HttpResponse:
     """Take one event of either style. Raises `ProblemError` for what is not Stripe's."""
     if request.method != "POST":
-        raise ProblemError("Send POST.", code="method_not_allowed", status=405)
+        raise ProblemError(
+            "Send POST.", code="method_not_allowed", status=405, headers={"Allow": "POST"}
+        )
     body = read_body(request, limit=settings.WEBHOOK_BODY_LIMIT_BYTES)
     now = clock.now()
     header = request.META.get("HTTP_STRIPE_SIGNATURE", "")

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from billing.models import SimulationBatch, SimulationRun, SimulationScenario
 from billing.pricing import PricingError
-from billing.simulation.scenarios import InvalidScenario, read_scenario, run_scenario
+from billing.simulation.scenarios import InvalidScenario, Scenario, read_scenario, run_scenario
 from stripemeter.lib import strictjson
 from stripemeter.lib.errors import FieldError, InvalidRequest, NotFound
 
@@ -40,8 +40,8 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_document(document: Any) -> dict[str, Any]:
-    """The document if it is a scenario that can be run. Raises `InvalidRequest`."""
+def check_document(document: Any) -> Scenario:
+    """The scenario that the document describes. Raises `InvalidRequest`."""
     if not isinstance(document, dict):
         raise InvalidRequest("scenario must be an object")
     inputs = document.get("inputs")
@@ -52,35 +52,35 @@ def check_document(document: Any) -> dict[str, Any]:
     if not isinstance(name, str) or not 1 <= len(name) <= 255:
         raise InvalidRequest("name must have 1 to 255 characters")
     try:
-        read_scenario(document, expected_required=False)
+        return read_scenario(document, expected_required=False)
     except InvalidScenario as error:
         issues = [FieldError(i.code, i.detail, i.path) for i in error.issues[:100]]
         raise InvalidRequest(
             "Invalid scenario configuration", code="invalid_scenario", errors=issues
         ) from error
-    return document
 
 
 @transaction.atomic
 def create_scenario(*, author: Author, document: dict[str, Any]) -> SimulationScenario:
     """Store a scenario. Raises `InvalidRequest`."""
-    check_document(document)
+    columns = _columns(document)
     return SimulationScenario.objects.create(
         id=_new_id(),
         tenant_id=author.tenant_id,
         created_by=author.name,
         created_at=author.now,
         updated_at=author.now,
-        **_columns(document),
+        **columns,
     )
 
 
 def _columns(document: dict[str, Any]) -> dict[str, Any]:
+    scenario = check_document(document)
     return {
-        "name": document["name"],
-        "description": document.get("description", ""),
-        "version": document.get("version", "1"),
-        "tags": document.get("tags", []),
+        "name": scenario.name,
+        "description": scenario.description,
+        "version": scenario.version,
+        "tags": list(scenario.tags),
         "document": plain(document),
     }
 
@@ -91,8 +91,7 @@ def update_scenario(
 ) -> SimulationScenario:
     """Replace members of the document. Raises `NotFound`, `InvalidRequest`."""
     scenario = locked_scenario(tenant_id=author.tenant_id, scenario_id=scenario_id)
-    document = check_document({**scenario.document, **changes})
-    for name, value in _columns(document).items():
+    for name, value in _columns({**scenario.document, **changes}).items():
         setattr(scenario, name, value)
     scenario.updated_at = author.now
     scenario.save()
@@ -130,14 +129,14 @@ def queue_run(
     batch: SimulationBatch | None = None,
 ) -> SimulationRun:
     """A run waiting to be computed, with the scenario as it is now. Raises `InvalidRequest`."""
-    check_document(document)
+    checked = check_document(document)
     return SimulationRun.objects.create(
         id=_new_id(),
         tenant_id=author.tenant_id,
         scenario=scenario,
         batch=batch,
-        name=document["name"],
-        description=document.get("description", ""),
+        name=checked.name,
+        description=checked.description,
         snapshot=plain(document),
         triggered_by=author.name,
         metadata=metadata,

@@ -37,6 +37,9 @@ from billing.simulation.assertions import (
 SCENARIO_FIELDS: Final = frozenset(
     {"metadata", "model", "inputs", "expected", "tolerances", "rules", "version", "tags"}
 )
+TAGS_MAX: Final = 50
+TAG_MAX: Final = 100
+VERSION_MAX: Final = 50
 METADATA_FIELDS: Final = frozenset({"version", "tags"})
 ISSUES_MAX: Final = 100
 
@@ -74,6 +77,7 @@ class Scenario:
     name: str
     description: str
     version: str
+    tags: tuple[str, ...]
     rules: RuleSet
     given: InvoiceInput
     expected: Expected | None
@@ -151,7 +155,7 @@ def _examine(
     fields = collect.attempt(Fields, document, "", SCENARIO_FIELDS)
     if fields is None:
         return collect.issues, None
-    name, description, version = collect.attempt(_metadata, fields) or ("", "", "1")
+    name, description, version, tags = collect.attempt(_metadata, fields) or ("", "", "1", ())
     rules = collect.attempt(fields.choice, "rules", RuleSet, RuleSet.COMPAT) or RuleSet.COMPAT
     default = collect.attempt(_default_price, fields, rules, resolve)
     failed_default = fields.has("model") and default is None
@@ -163,7 +167,7 @@ def _examine(
     if collect.issues or given is None or tolerances is None:
         return collect.issues, None
     collect.attempt(_compute, given, rules)  # what only computing finds: terms, tiers, precision
-    scenario = Scenario(name, description, version, rules, given, expected, tolerances)
+    scenario = Scenario(name, description, version, tags, rules, given, expected, tolerances)
     return collect.issues, scenario
 
 
@@ -172,22 +176,38 @@ def _compute(given: InvoiceInput, rules: RuleSet) -> None:
         compute_invoice(given, rules)
 
 
-def _metadata(fields: Fields) -> tuple[str, str, str]:
-    """Name, description and version: under `metadata` in files, at the top in the API."""
+def _metadata(fields: Fields) -> tuple[str, str, str, tuple[str, ...]]:
+    """Name, description, version and tags: under `metadata` in files, at the top in the API."""
     holder = fields
     if fields.has("metadata") and not fields.has("name"):
         holder = Fields(fields.get("metadata"), "metadata", METADATA_FIELDS)
     elif not fields.has("name"):
         holder = Fields({}, "metadata", METADATA_FIELDS)
-    return (holder.text("name"), holder.text("description", ""), _version(holder))
+    return (
+        holder.text("name"), holder.text("description", ""), _version(holder), _tags(holder),
+    )  # fmt: skip
 
 
 def _version(holder: Fields) -> str:
     """Text, or the number that YAML makes of an unquoted one."""
     value = holder.get("version")
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return plain(Decimal(value))
-    return holder.text("version", "1")
+        value = plain(Decimal(value))
+    else:
+        value = holder.text("version", "1")
+    if len(value) > VERSION_MAX:
+        path = holder.path_of("version")
+        raise InvalidField(f"must have 1 to {VERSION_MAX} characters", path=path)
+    return value
+
+
+def _tags(holder: Fields) -> tuple[str, ...]:
+    found = []
+    for path, tag in holder.items("tags", at_most=TAGS_MAX):
+        if not isinstance(tag, str) or not 1 <= len(tag) <= TAG_MAX or not tag.isprintable():
+            raise InvalidField(f"must be text of 1 to {TAG_MAX} characters", path=path)
+        found.append(tag)
+    return tuple(found)
 
 
 def _expected(fields: Fields, required: bool) -> Expected | None:

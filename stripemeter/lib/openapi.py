@@ -53,6 +53,7 @@ _RESPONSES: dict[str, str] = {
     "405": "The route does not take this method; `Allow` names those it takes.",
     "406": "The route answers JSON only.",
     "409": "The state of the object does not allow it.",
+    "412": "`If-Match` does not name the version that there is.",
     "413": "The body is over the documented limit.",
     "414": "The query string is over the documented limit.",
     "415": "Not UTF-8 JSON, or an unknown `Content-Encoding`.",
@@ -158,6 +159,8 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         wanted += ["404", "409"]
     if has_body:
         wanted += [*_WITH_BODY, "422"]
+    if any(given.get("name") == "If-Match" for given in operation.get("parameters", ())):
+        wanted.append("412")
     return wanted
 
 

@@ -133,3 +133,25 @@ def test_another_tenant_sees_nothing_whatever_header_it_sends(client, acme, glob
     assert foreign.status_code == 404
     batch = {"name": "b", "scenarioIds": [made]}
     assert call(client, globex, "post", "batch", batch).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"tags": {}}, 400),
+        ({"tags": [None]}, 400),
+        ({"tags": [5]}, 400),
+        ({"tags": ["t" * 101]}, 400),
+        ({"tags": ["t"] * 51}, 400),
+        ({"version": "v" * 51}, 400),
+        ({"version": int("9" * 51)}, 400),
+        ({"description": "d" * 256}, 400),
+        ({"description": None, "version": None, "tags": None}, 201),
+        ({"version": 2, "tags": []}, 201),
+    ],
+)
+def test_what_describes_a_scenario_is_text_of_a_bounded_length(client, acme, fields, status):
+    made = call(client, acme, "post", "scenarios", {**scenario(), **fields})
+    assert made.status_code == status, made.content
+    run = call(client, acme, "post", "runs", {"scenario": {**scenario(), **fields}})
+    assert run.status_code == (202 if status == 201 else 400), run.content
