@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parents[2]
 
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 120.0
 START_ATTEMPTS_MAX = 3
 STOP_SECONDS_MAX = 10.0
 ANSWER_SECONDS_MAX = 60.0

@@ -118,7 +118,7 @@ class PostgresServer:
 
     def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":
         """A superuser connection in autocommit, for bootstrap and tests."""
-        return psycopg.connect(self.url(SUPERUSER, database), autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.url(SUPERUSER, database), autocommit=True, connect_timeout=30)
 
     def pid(self) -> int | None:
         """Pid of the running server of this data directory, else None."""

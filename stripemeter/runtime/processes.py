@@ -99,7 +99,7 @@ def end(processes: Iterable[psutil.Process], *, patience_s: float) -> None:
     for process in stubborn:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(stubborn, timeout=5)
+    psutil.wait_procs(stubborn, timeout=30)
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float, step_s: float = 0.02) -> bool:

@@ -73,7 +73,7 @@ class RedisServer:
             end([process], patience_s=5)
         if self._child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(timeout=5)
+                self._child.wait(timeout=30)
         self._state_file.unlink(missing_ok=True)
 
     @property
@@ -112,7 +112,7 @@ class RedisServer:
             name = ProcessName.of(child.pid)
         except psutil.Error:
             return False
-        wait_until(lambda: child.poll() is not None or self._answers(), timeout_s=10)
+        wait_until(lambda: child.poll() is not None or self._answers(), timeout_s=60)
         if child.poll() is not None or not self._answers():
             return False
         state = {"pid": name.pid, "started_at": name.started_at, "port": self.port}

@@ -92,7 +92,7 @@ class Supervisor(Manager):  # type: ignore[misc]
                     written.add(name)
             return len(written) == len(self._processes)
 
-        wait_until(all_written, timeout_s=30)
+        wait_until(all_written, timeout_s=120)
         self._after_start()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -26,7 +26,7 @@ from stripemeter.runtime.supervisor import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_TIMEOUT_S = 120
+READY_TIMEOUT_S = 300
 #: Two people, since what one asks for another has to approve.
 _SIGN_IN = "sign in at /admin/ as owner@demo.example or maintainer@demo.example; password: {}"
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from tests.badinputs.catalogue import Case
 from tests.badinputs.filling import Filler
 
-TIMEOUT_SECONDS = 15.0
+TIMEOUT_SECONDS = 45.0
 
 
 @dataclass(slots=True)

@@ -161,6 +161,7 @@ class Visitor:
 
     def __init__(self, browser: Any, base: str, **options: Any) -> None:
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(240_000)  # ends a hang; a busy machine is none
         self.page = self.context.new_page()
         self.base = base
         self.wrong: list[str] = []
@@ -180,7 +181,7 @@ class Visitor:
 
     def go(self, path: str) -> None:
         """Open a page with its scripts run and its panels loaded."""
-        self.page.goto(self.base + path, wait_until="load", timeout=60_000)
+        self.page.goto(self.base + path, wait_until="load")
         self.page.wait_for_function("() => !document.querySelector('.panel.loading')")
 
     def sign_in(self, name: str) -> None:

@@ -71,7 +71,7 @@ class Host:
         body = {"customerRef": CUSTOMER, "origins": [self.origin], **fields}
         answer = httpx.post(
             f"{self.site.url}/v1/widget/sessions", json=body, headers=self.site.acme.headers,
-            trust_env=False,
+            trust_env=False, timeout=120,
         )  # fmt: skip
         answer.raise_for_status()
         self.minted += 1
@@ -109,7 +109,9 @@ def test_it_shows_live_numbers_and_renews_its_token(site: Site, host: Host, visi
     assert before != frame.locator(".used strong").first.inner_text()
     # The session ends; the frame asks the host, which mints another, and goes on.
     site_url = f"{site.url}/v1/widget/sessions/{minted['id']}"
-    httpx.delete(site_url, headers=site.acme.headers, trust_env=False).raise_for_status()
+    httpx.delete(
+        site_url, headers=site.acme.headers, trust_env=False, timeout=120
+    ).raise_for_status()
     visitor.wrong.clear()
     visitor.page.clock.fast_forward(31_000)
     frame.locator("#notice").wait_for(state="hidden")
@@ -126,7 +128,9 @@ def test_a_revoked_session_says_so_and_keeps_its_last_numbers(host: Host, visit:
     visitor.page.clock.install()
     frame = open_widget(visitor, host)
     url = f"{host.site.url}/v1/widget/sessions/{minted['id']}"
-    httpx.delete(url, headers=host.site.acme.headers, trust_env=False).raise_for_status()
+    httpx.delete(
+        url, headers=host.site.acme.headers, trust_env=False, timeout=120
+    ).raise_for_status()
     visitor.page.clock.fast_forward(31_000)
     frame.locator("#notice", has_text="This view has ended").wait_for()
     assert frame.locator(".used strong").count()

@@ -64,7 +64,7 @@ def crash(server: PostgresServer) -> None:
     pid = server.pid()
     assert pid is not None
     os.kill(pid, signal.SIGQUIT)
-    assert wait_until(lambda: server.pid() is None, timeout_s=30)
+    assert wait_until(lambda: server.pid() is None, timeout_s=240)
 
 
 def journal_of(path: Path) -> list[dict[str, int]]:
@@ -79,7 +79,7 @@ def acked(paths: list[Path]) -> int:
 def await_progress(journals: list[Path]) -> None:
     """Wait until some more batches are acknowledged: the load is on, the last crash is over."""
     reached = acked(journals) + 3 * CLIENTS
-    assert wait_until(lambda: acked(journals) >= reached, timeout_s=60), "no progress"
+    assert wait_until(lambda: acked(journals) >= reached, timeout_s=240), "no progress"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_immediate_stop_of_the_database_loses_and_doubles_nothing(
             crash(server)
             server.start()
         stop.touch()
-        assert wait_until(lambda: not any(each.running for each in clients), timeout_s=60)
+        assert wait_until(lambda: not any(each.running for each in clients), timeout_s=240)
         assert web.running
         assert folder.running
     finally:

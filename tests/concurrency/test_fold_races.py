@@ -126,4 +126,4 @@ def test_a_fold_waits_for_a_recompute_that_holds_the_tenant(transactional_db: No
                 connection.close()
 
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(try_fold).result(timeout=30) == 0
+            assert pool.submit(try_fold).result(timeout=240) == 0

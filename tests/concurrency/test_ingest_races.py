@@ -21,7 +21,7 @@ def _together(tenant: Tenant, batches: list[list[dict[str, Any]]]) -> list[Outco
     def send(events: list[dict[str, Any]]) -> Outcome:
         try:
             connection.ensure_connection()
-            barrier.wait(timeout=30)
+            barrier.wait(timeout=240)
             return store(tenant, *events)
         finally:
             connection.close()

@@ -35,7 +35,7 @@ class Api:
     """Calls with the key of acme; answers keep every digit."""
 
     def __init__(self, live: Live) -> None:
-        self.client = httpx.Client(base_url=live.url, headers=live.headers, timeout=30)
+        self.client = httpx.Client(base_url=live.url, headers=live.headers, timeout=120)
 
     def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         answer = self.client.request(method, path, json=body, **options)
@@ -57,6 +57,11 @@ def api(live: Live) -> Iterator[Api]:
     api = Api(live)
     yield api
     api.client.close()
+
+
+def get(live: Live, path: str, **options: Any) -> httpx.Response:
+    """Without the key of acme."""
+    return httpx.get(live.url + path, timeout=120, **options)
 
 
 def event(customer: str, quantity: Any = 1, **more: Any) -> dict[str, Any]:
@@ -88,10 +93,10 @@ def test_a_key_is_taken_from_each_documented_header(live: Live) -> None:
         {"Authorization": f"Bearer {key}"}, {"Authorization": key}, {"X-API-Key": key},
         {"Authorization": key, "X-API-Key": "sm_live_wrong"},
     ):  # fmt: skip
-        answer = httpx.get(f"{live.url}/v1/mappings?tenantId=acme", headers=headers)
+        answer = get(live, "/v1/mappings?tenantId=acme", headers=headers)
         assert answer.status_code == 200, headers
     for headers in ({}, {"X-API-Key": "no"}, {"Authorization": "sm_live_wrong", "X-API-Key": key}):
-        refused(httpx.get(f"{live.url}/v1/mappings?tenantId=acme", headers=headers), 401)
+        refused(get(live, "/v1/mappings?tenantId=acme", headers=headers), 401)
 
 
 def test_refusals_repeat_error_and_message_and_name_the_request(api: Api) -> None:
@@ -108,11 +113,11 @@ def test_refusals_repeat_error_and_message_and_name_the_request(api: Api) -> Non
 
 
 def test_health_and_metrics(live: Live, api: Api) -> None:
-    anonymous = httpx.get(f"{live.url}/health").json()
+    anonymous = get(live, "/health").json()
     assert anonymous["status"] == "ok"
     assert "timestamp" in anonymous
-    assert httpx.get(f"{live.url}/health/live").json() == {"status": "alive"}
-    ready = httpx.get(f"{live.url}/health/ready")
+    assert get(live, "/health/live").json() == {"status": "alive"}
+    ready = get(live, "/health/ready")
     assert ready.status_code == 503  # no worker runs beside this server
     body = ready.json()
     assert body["status"] == "degraded"
@@ -127,7 +132,7 @@ def test_the_documented_grep_of_the_metrics_finds_what_was_ingested(live: Live, 
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert re.search(r'events_ingested_total\{meter="[^"]+"\} [1-9]', shown), shown
-    everything = httpx.get(f"{live.url}/metrics").text
+    everything = get(live, "/metrics").text
     for name in (
         "http_requests_total{", "http_request_duration_seconds_bucket{", "ingest_latency_ms_bucket",
     ):  # fmt: skip
@@ -424,9 +429,7 @@ def test_api_keys_are_shown_once_rotated_and_revoked(live: Live, api: Api) -> No
     made = api.ok("POST", "/v1/admin/api-keys", {
         "name": "k", "projectId": None, "scopes": ["project:read"],
     }, status=201)  # fmt: skip
-    assert httpx.get(
-        f"{live.url}/v1/mappings?tenantId=acme", headers={"X-API-Key": made["apiKey"]}
-    ).is_success
+    assert get(live, "/v1/mappings?tenantId=acme", headers={"X-API-Key": made["apiKey"]}).is_success
     assert not {"secretHash", "hash"} & set(made["key"])
     one = f"/v1/admin/api-keys/{made['key']['id']}"
     rotated = api.ok("POST", f"{one}/rotate", {})

@@ -31,7 +31,7 @@ def post(url: str, caller: Caller, key: str) -> int:
         headers={"Content-Type": "application/json", **caller.headers},
     )  # fmt: skip
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refusal:
         refusal.close()
@@ -52,11 +52,11 @@ def test_requests_under_way_are_answered_when_the_web_server_is_told_to_end(
     try:
         with ThreadPoolExecutor(4) as pool:
             answers = [pool.submit(post, server.url, caller, f"k{n}") for n in range(4)]
-            assert wait_until(lambda: Event.objects.count() == 4, timeout_s=30)
+            assert wait_until(lambda: Event.objects.count() == 4, timeout_s=120)
             assert server._child is not None
             server._child.send_signal(signal.SIGTERM)
             assert [answer.result() for answer in answers] == [200] * 4
-        assert wait_until(lambda: not server.running, timeout_s=30)
+        assert wait_until(lambda: not server.running, timeout_s=120)
     finally:
         server.kill()
 
@@ -85,8 +85,8 @@ def test_no_accepted_event_is_lost_when_the_web_server_ends_under_load(
     for thread in threads:
         thread.start()
     try:
-        assert wait_until(lambda: len(accepted) > 60, timeout_s=60)
-        server.stop(patience_s=30)
+        assert wait_until(lambda: len(accepted) > 60, timeout_s=240)
+        server.stop(patience_s=120)
         for thread in threads:
             thread.join()
     finally:

@@ -58,10 +58,10 @@ def test_a_worker_ends_what_it_has_begun_and_leaves_the_rest_to_the_next(
     slow = "fold.before_commit=sleep:1@1,push.after_call=sleep:4@1"
     worker = start_process(WORKER, env={"STRIPEMETER_FAULT_POINTS": slow})
     app.send_task("counters.fold", kwargs={"seconds": 8})
-    assert wait_until(lambda: not PendingBatch.objects.exists(), timeout_s=120), worker.output()
+    assert wait_until(lambda: not PendingBatch.objects.exists(), timeout_s=400), worker.output()
     app.send_task("billing.push")
     # Stripe has it, we do not know yet: this push is in hand, and so is the slot of folding.
-    assert wait_until(lambda: world.at_stripe() == 55, timeout_s=120), worker.output()
+    assert wait_until(lambda: world.at_stripe() == 55, timeout_s=400), worker.output()
     for name in ("counters.fold", "billing.push"):
         app.send_task(name)
     world.use(100, **used)
@@ -74,14 +74,14 @@ def test_a_worker_ends_what_it_has_begun_and_leaves_the_rest_to_the_next(
     assert world.at_stripe() in {55, 155}
 
     follower = start_process(WORKER)
-    assert wait_until(lambda: not PendingBatch.objects.exists(), timeout_s=120), follower.output()
+    assert wait_until(lambda: not PendingBatch.objects.exists(), timeout_s=400), follower.output()
 
     def all_told() -> bool:
         if waiting() == 0:
             app.send_task("billing.push")
         return world.at_stripe() == 155
 
-    assert wait_until(all_told, timeout_s=120), follower.output()
+    assert wait_until(all_told, timeout_s=400), follower.output()
     assert ended_by_itself(follower, within_s=GRACE_SECONDS), follower.output()
     assert Counter.objects.aggregate(total=Sum("sum"))["total"] == 155
     sent = Push.objects.filter(state="acknowledged").aggregate(total=Sum("value"))["total"]
@@ -96,12 +96,12 @@ def test_beat_ends_at_once_and_goes_on_where_it_was(
         return Heartbeat.objects.filter(component="beat").first()
 
     beat = start_process(celery("beat", "-l", "WARNING"))
-    assert wait_until(lambda: beaten() is not None and waiting() > 0, timeout_s=120), beat.output()
-    assert ended_by_itself(beat, within_s=30), beat.output()
+    assert wait_until(lambda: beaten() is not None and waiting() > 0, timeout_s=400), beat.output()
+    assert ended_by_itself(beat, within_s=GRACE_SECONDS), beat.output()
     assert beat._child is not None
     assert (beat._child.returncode, "Traceback" in beat.output()) == (0, False)
     last = beaten().beaten_at
     redisclient.client().flushdb()
     beat.start()
-    assert wait_until(lambda: beaten().beaten_at > last and waiting() > 0, timeout_s=120)
-    assert ended_by_itself(beat, within_s=30), beat.output()
+    assert wait_until(lambda: beaten().beaten_at > last and waiting() > 0, timeout_s=400)
+    assert ended_by_itself(beat, within_s=GRACE_SECONDS), beat.output()

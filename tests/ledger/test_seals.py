@@ -127,7 +127,7 @@ def test_a_run_waits_for_a_writer_that_is_under_way(
     slow.execute(INSERT, [acme.pk])
     releasing = threading.Timer(0.3, slow.commit)
     releasing.start()
-    assert seal(patience_s=30) == 1
+    assert seal(patience_s=60) == 1
     releasing.join()
     assert shape()[0][4] == 1
 
@@ -138,7 +138,7 @@ def test_sealing_while_many_write_covers_every_event(acme: Tenant) -> None:
 
     def writer(number: int) -> None:
         try:
-            started.wait(timeout=30)
+            started.wait(timeout=240)
             for place in range(40):
                 store(acme, make_event(1, idempotencyKey=f"{number}-{place}"))
         finally:
@@ -146,9 +146,9 @@ def test_sealing_while_many_write_covers_every_event(acme: Tenant) -> None:
 
     def sealer() -> None:
         try:
-            started.wait(timeout=30)
+            started.wait(timeout=240)
             while not done.is_set():
-                seal(patience_s=5, step_events=7)
+                seal(patience_s=60, step_events=7)
         finally:
             connection.close()
 
@@ -161,7 +161,7 @@ def test_sealing_while_many_write_covers_every_event(acme: Tenant) -> None:
     done.set()
     for thread in sealers:
         thread.join()
-    seal(patience_s=5)
+    seal(patience_s=60)
     assert sum(row[4] for row in shape()) == Event.objects.count() == 80
     assert reasons() == []
 

@@ -40,6 +40,7 @@ class Desk:
 
     def __init__(self, page: Any, base: str) -> None:
         self.page, self.base = page, base
+        page.set_default_timeout(240_000)  # ends a hang; a busy machine is none
         self.wrong: list[str] = []
         page.on("pageerror", lambda error: self.wrong.append(f"{page.url}: {error}"))
         page.on("console", self._console)
@@ -50,7 +51,7 @@ class Desk:
             self.wrong.append(f"{self.page.url}: {message.text}")
 
     def go(self, path: str) -> None:
-        self.page.goto(self.base + path, wait_until="load", timeout=60_000)
+        self.page.goto(self.base + path, wait_until="load")
 
     def look(self, name: str) -> None:
         """Nothing may stand out sideways on a phone; keep pictures when asked to."""

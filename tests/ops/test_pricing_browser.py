@@ -91,6 +91,7 @@ def test_the_pages_keep_their_policy_and_fit_a_phone(web: HttpProcess) -> None:
                 viewport={"width": width, "height": 900}, color_scheme=scheme
             )
             page = context.new_page()
+            page.set_default_timeout(240_000)  # ends a hang; a busy machine is none
             page.on(
                 "console",
                 lambda said: (
@@ -104,8 +105,9 @@ def test_the_pages_keep_their_policy_and_fit_a_phone(web: HttpProcess) -> None:
             page.fill("input[name=username]", "operator")
             page.fill("input[name=password]", PASSWORD)
             page.click("button[type=submit], input[type=submit]")
+            page.wait_for_url(f"{web.url}/admin/alerts/")
             for number, path in enumerate(pages):
-                page.goto(web.url + path, wait_until="networkidle", timeout=60_000)
+                page.goto(web.url + path, wait_until="networkidle")
                 sideways = page.evaluate(
                     "document.documentElement.scrollWidth - document.documentElement.clientWidth"
                 )

@@ -219,7 +219,7 @@ asyncio.run(main())
 """
     done = subprocess.run(
         [sys.executable, "-c", code, server.url],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert server.total == 7

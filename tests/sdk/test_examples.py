@@ -60,7 +60,7 @@ def use(url: str, customer: str) -> list[str]:
         request = urllib.request.Request(
             url + path, method=method, headers={"X-Customer": customer}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=240) as answer:
             return json.loads(answer.read())
 
     for _ in range(REQUESTS):
@@ -72,7 +72,7 @@ def end(process: ServerProcess) -> None:
     """Ask it to end and wait until it has: it delivers its buffer first."""
     os.kill(process.pid, signal.SIGTERM)
     assert process._child is not None
-    process._child.wait(timeout=90)
+    process._child.wait(timeout=240)
 
 
 def test_each_example_meters_what_was_asked_of_it(

@@ -25,7 +25,7 @@ def options_of(page: str) -> set[str]:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_each_python_block_runs(block: str, server: ContractServer) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block], cwd=ROOT, text=True, timeout=60, check=False,
+        [sys.executable, "-W", "error", "-c", block], cwd=ROOT, text=True, timeout=240, check=False,
         capture_output=True, env={**os.environ, "STRIPEMETER_URL": server.url},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -54,7 +54,7 @@ def test_the_node_page_names_every_option() -> None:
 def test_the_node_page_shows_code_that_runs(node_package, server: ContractServer) -> None:
     (block,) = re.findall(r"^```js\n(.*?)^```", NODE_PAGE, re.MULTILINE | re.DOTALL)
     done = subprocess.run(
-        ["node", "--input-type=module", "-e", block], cwd=node_package, text=True, timeout=60,
+        ["node", "--input-type=module", "-e", block], cwd=node_package, text=True, timeout=240,
         capture_output=True, env={**os.environ, "STRIPEMETER_URL": server.url}, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -110,7 +110,7 @@ console.log(JSON.stringify([
 """
     done = subprocess.run(
         ["node", "--input-type=module", "-e", code, web.url], cwd=node_package,
-        env={**os.environ, "KEY": key}, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "KEY": key}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     statuses, current, values = json.loads(done.stdout)

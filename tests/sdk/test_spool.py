@@ -30,7 +30,7 @@ def crash(server, directory, count: int, *extra: str) -> list[str]:
     """Run a caller that is killed with events in its buffer; return the keys it was given."""
     done = subprocess.run(
         [sys.executable, "-c", CRASHING, server.url, str(directory), str(count), *extra],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     return done.stdout.split()

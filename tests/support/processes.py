@@ -44,7 +44,7 @@ class ServerProcess:
         """Whether the main process lives."""
         return self._child is not None and self._child.poll() is None
 
-    def start(self, *, timeout_s: float = 60) -> None:
+    def start(self, *, timeout_s: float = 240) -> None:
         """Start and wait until it is ready."""
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
@@ -86,7 +86,7 @@ class ServerProcess:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
-        self._child.wait(timeout=10)
+        self._child.wait(timeout=60)
         end(in_session(self._child.pid), patience_s=0)
 
 

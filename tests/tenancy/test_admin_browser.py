@@ -37,6 +37,7 @@ class Visitor:
     def __init__(self, page: Any, base: str) -> None:
         self.page, self.base = page, base
         self.wrong: list[str] = []
+        page.set_default_timeout(240_000)  # ends a hang; a busy machine is none
         page.on("pageerror", lambda error: self.wrong.append(f"{page.url}: {error}"))
         page.on("console", self._console)
 
@@ -48,7 +49,7 @@ class Visitor:
 
     def go(self, path: str) -> None:
         """Open a page, with its scripts run."""
-        self.page.goto(self.base + path, wait_until="load", timeout=60_000)
+        self.page.goto(self.base + path, wait_until="load")
 
     def log_in(self) -> None:
         """As the operator."""
