@@ -76,8 +76,10 @@ def _add(tally: dict[str, int], answer: dict[str, Any]) -> None:
 @click.option("--input", "source", type=click.Path(exists=True, path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
 @click.option("--window-hours", default=24, show_default=True, help="older rows are left out")
-@click.option("--batch-size", default=100, show_default=True)
-@click.option("--rate", default=10, show_default=True, help="requests per second")
+@click.option("--batch-size", type=click.IntRange(1, BATCH), default=100, show_default=True)
+@click.option(
+    "--rate", type=click.IntRange(1), default=10, show_default=True, help="requests per second"
+)
 @click.option("--concurrency", default=1, help="kept for scripts; requests go one by one")
 @click.option("--metric", "metrics", multiple=True, help="replay counters on the server instead")
 @click.option("--since", default="-PT24H", show_default=True)

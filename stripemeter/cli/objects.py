@@ -146,7 +146,7 @@ def reconcile(session: Session, month: str | None, seconds: int) -> None:
     deadline = time.monotonic() + seconds
     path = f"/v1/reconciliation/runs/{job['jobId']}"
     found = session.call("GET", path)
-    while found.get("status") not in {"completed", "failed"}:
+    while found["status"] not in {"done", "failed"}:
         if time.monotonic() > deadline:
             raise click.ClickException(f"run {job['jobId']} is not done after {seconds} s")
         time.sleep(POLL_SECONDS)
@@ -155,5 +155,6 @@ def reconcile(session: Session, month: str | None, seconds: int) -> None:
     query = {"tenantId": session.tenant, "periodStart": chosen, "periodEnd": chosen}
     summary = session.call("GET", "/v1/reconciliation/summary", query=query)
     show({"run": found, "summary": summary})
-    if found["status"] == "failed" or summary["overall"]["drift_abs"] != 0:
+    in_parity = found["status"] == "done" and found["parity"] == found["cursors"]
+    if not in_parity or summary["overall"]["drift_abs"] != 0:
         sys.exit(FAILED)

@@ -13,6 +13,7 @@ from counters.models import Counter
 from counters.services.fold import fold_everything
 from counters.services.metrics import MetricSettings, create_metric
 from ledger import tasks as ledger_tasks
+from reconciliation import tasks as reconciliation_tasks
 from stripemeter.cli.app import main
 from stripemeter.lib import clock
 from stripemeter.lib.instants import rfc3339
@@ -81,6 +82,7 @@ def worker(transactional_db):
         while not stop.wait(0.05):
             ledger_tasks.backfill()
             counter_tasks.replay()
+            reconciliation_tasks.tick()
         connection.close()
 
     thread = threading.Thread(target=work)
@@ -88,6 +90,14 @@ def worker(transactional_db):
     yield
     stop.set()
     thread.join()
+
+
+def test_a_reconciliation_is_followed_to_its_end(run, worker):
+    done = run("reconcile", "--wait", "240")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert (told["run"]["status"], told["run"]["drifting"]) == ("done", 0)
+    assert told["summary"]["overall"]["drift_abs"] == 0
 
 
 def test_a_backfill_and_a_long_replay_are_followed_to_their_end(run, worker, tmp_path):
