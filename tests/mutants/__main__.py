@@ -119,11 +119,10 @@ MUTANTS = [
         "M20",
         "a cached answer is taken for the truth",
         "counters/selectors/usage.py",
-        "    with raw_cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
-        "    seen = globals().setdefault('_seen', {})\n"
-        "    if (tenant_id, customer_ref, period, metric_id) in seen:\n"
-        "        return list(seen[tenant_id, customer_ref, period, metric_id])\n"
-        "    with raw_cursor() as cursor:\n        cursor.execute(\n            _CURRENT,",
+        "        return usage_of_rows(cursor.fetchall())\n",
+        "        seen = globals().setdefault('_seen', {})\n"
+        "        key = (tenant_id, customer_ref, period, metric_id)\n"
+        "        return seen.setdefault(key, usage_of_rows(cursor.fetchall()))\n",
         ("tests/counters/test_usage_reads.py",),
     ),
     Mutant(

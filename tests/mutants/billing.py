@@ -15,8 +15,8 @@ BUGS: list[tuple[str, str, str, str, str, tuple[str, ...]]] = [
         "M8",
         "pushed total keyed without customer",
         "billing/services/planning.py",
-        "            known[_key(key)].intended[day] = intended",
-        "            for facts in known.values():\n                facts.intended[day] = intended",
+        "        known[_key(key)].intended[day] = intended",
+        "        for facts in known.values():\n            facts.intended[day] = intended",
         (_AT + "test_pushes.py::test_tenants_and_customers_never_mix",),
     ),
     (
