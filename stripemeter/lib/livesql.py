@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 from django.db import connection
 
+from stripemeter.lib import rowsecurity
+
 
 def live_connection() -> psycopg.Connection[Any]:
     """The thread's connection, reopened if the server has hung up meanwhile."""
@@ -24,6 +26,7 @@ def live_connection() -> psycopg.Connection[Any]:
         connection.close()
         connection.ensure_connection()
         raw = connection.connection
+        rowsecurity.renew()
     return raw
 
 

@@ -33,6 +33,13 @@ def widen() -> None:
     _work_for(ALL)
 
 
+def renew() -> None:
+    """Tell a connection that was opened in place of a lost one for whom that one worked."""
+    _, whom = getattr(connection, "_works_for", (None, ALL))
+    if whom != "unknown":
+        _work_for(whom)
+
+
 def _work_for(whom: str) -> None:
     if settings.DATABASE_POOLER:
         return  # behind a transaction pooler a session's setting would reach other clients

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 
 from stripemeter.lib import rowsecurity
+from stripemeter.lib.livesql import raw_cursor
 from stripemeter.tenancy.models import ApiKey, AuditEntry, Tenant
 from tests.builders.tenancy import Caller, make_caller
 
@@ -140,4 +141,19 @@ def test_the_trail_without_a_tenant_is_seen_only_by_operators(two: tuple[Caller,
     assert Tenant.objects.count() == 2
     rowsecurity.narrow(acme.tenant.pk)
     assert set(AuditEntry.objects.values_list("tenant_id", flat=True)) == {acme.tenant.pk}
+    rowsecurity.widen()
+
+
+def test_a_connection_in_place_of_a_lost_one_sees_the_same_tenant_only(
+    transactional_db: None,
+) -> None:
+    rowsecurity.narrow(5)
+    with raw_cursor() as cursor:
+        lost = cursor.execute("SELECT pg_backend_pid()").fetchone()[0]
+    # As an operator, a restart or an idle limit would.
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [lost])
+    with raw_cursor() as cursor:
+        query = "SELECT pg_backend_pid() <> %s, current_setting('stripemeter.tenant')"
+        assert cursor.execute(query, [lost]).fetchone() == (True, "5")
     rowsecurity.widen()
