@@ -424,7 +424,15 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": "/",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-}
+    # The accent of the operators' pages (static/css/tokens.css), lighter and darker.
+    "COLORS": {
+        "primary": {
+            "50": "#eef2ff", "100": "#e0e7ff", "200": "#c7d2fe", "300": "#a5b4fc",
+            "400": "#748ffc", "500": "#5c7cfa", "600": "#3b5bdb", "700": "#2b4bbf",
+            "800": "#263fa0", "900": "#1f3278", "950": "#141f4d",
+        },
+    },
+}  # fmt: skip
 
 # --- Tests -----------------------------------------------------------------------------
 #: Named crash points of the fault tests; nothing outside tests may switch them on.
