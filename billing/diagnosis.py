@@ -56,7 +56,7 @@ def _migrations() -> Finding:
     executor = MigrationExecutor(connection)
     waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if waiting:
-        return Finding("bad", "migrations", f"{len(waiting)} are missing: run manage.py migrate")
+        return Finding("bad", "migrations", f"{len(waiting)} not applied: run manage.py migrate")
     return Finding("ok", "migrations", "all applied")
 
 
