@@ -94,6 +94,8 @@ class Claim:
     waiting: bool = False
     #: The account's epoch with this claim: its mark is raised to it before the first call.
     epoch: int = 0
+    #: From then on another worker may claim them.
+    lease_until: datetime | None = None
 
 
 @transaction.atomic
@@ -130,7 +132,7 @@ def claim(*, account_id: int, wanted: int, now: datetime, per_call: int = 1) -> 
             {"now": now, "lease": now + LEASE, "tenants": list(tenants), "ids": list(ids)},
         )
         taken = [Claimed(*row) for row in cursor.fetchall()]
-    return Claim(taken, waiting=granted < len(due), epoch=account.epoch)
+    return Claim(taken, waiting=granted < len(due), epoch=account.epoch, lease_until=now + LEASE)
 
 
 def backlog(*, account_id: int, at_least: int, now: datetime) -> bool:

@@ -188,7 +188,7 @@ def _send_due(
             )
             if claim.pushes:
                 anchors.raise_to(account.anchor, claim.epoch)
-                calls += _send(pool, report, account, claim.pushes, clock, in_bulk)
+                calls += _send(pool, report, account, claim, clock, in_bulk)
             elif claim.waiting:
                 waiting = True
             else:
@@ -202,12 +202,15 @@ def _send(
     pool: ThreadPoolExecutor,
     report: Report,
     account: StripeAccount,
-    pushes: list[Claimed],
+    claim: delivery.Claim,
     clock: Callable[[], datetime],
     in_bulk: bool,
 ) -> int:
     point("push.claimed")
-    give_back_at = clock() + delivery.LEASE - LEASE_REST_MIN
+    pushes = claim.pushes
+    assert claim.lease_until is not None, "a claim with pushes has a lease"
+    # By the claim's time, not by now: the process may have stood still since, for hours.
+    give_back_at = claim.lease_until - LEASE_REST_MIN
 
     def call(some: list[Claimed]) -> list[Tried]:
         if len(some) > 1:

@@ -171,6 +171,28 @@ def test_a_zombie_whose_lease_ran_out_changes_nothing(world):
     assert not PushAttempt.objects.get(token=mine.token).applied
 
 
+def test_a_worker_that_stood_still_after_its_claim_does_not_call(world):
+    """Sent 22 hours after the first try, the identifier would arrive when Stripe forgot it."""
+    world.mapping()
+    world.use(5)
+    world.sandbox.fault("drop_after", path=EVENTS)
+    world.push()
+    world.move(hours=22)
+    main = threading.current_thread()
+
+    def stands_still_when_it_has_claimed():
+        here = threading.current_thread() is main
+        if world.now == before and (not here or Push.objects.filter(state="sending").exists()):
+            world.move(hours=3)
+        return world.now
+
+    before = world.now
+    report = run_pushes(clock=stands_still_when_it_has_claimed, seconds=5)
+    assert report.outcomes == {"not_sent": 1}
+    assert len(world.calls()) == 1
+    assert world.at_stripe("c1") == 5
+
+
 def test_two_workers_at_once_never_send_on_one_lane_and_never_twice(world):
     world.mapping()
     refs = [f"w{number}" for number in range(6)]

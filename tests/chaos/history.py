@@ -78,7 +78,7 @@ class Pool:
         for pid in list(self.pids):
             self.signal(pid, signal.SIGKILL)
         self._parent.kill()
-        self._parent.wait()
+        self._parent.communicate()
         self._log.close()
 
 
@@ -192,18 +192,24 @@ class History:
         redisclient.client().flushall()
 
     def _wait(self) -> None:
-        self.stage.move(self.random.choice([1, 60, 700, 4_000]))
+        # Nobody is promised anything who stands still for an hour within a call (guarantees).
+        self.stage.move(self.random.choice([1, 60, 700, 700 if self.stopped else 4_000]))
         time.sleep(self.random.uniform(0, 0.2))
 
     def _outage(self) -> None:
         """Thirty hours without an answer, whatever Stripe does with what it gets."""
+        self._wake()
         kind = self.random.choice(OUTAGES)
         for path in (EVENTS, STREAM):
             self.world.sandbox.fault(kind, path=path, count=None)
         self._use()
-        for _ in range(6):
-            time.sleep(0.15)
-            self.stage.move(5 * 3_600)
+        for _ in range(31):
+            # An hour is what lies between the last try and Stripe's forgetting: a call may
+            # see one step of the clock on its way, never two.
+            deadline = time.monotonic() + 10
+            while self._sending() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.stage.move(3_500)
         self.world.sandbox.clear_faults()
 
     def _lag(self) -> None:
@@ -249,6 +255,9 @@ class History:
 
     def _pushes(self) -> Any:
         return Push.objects.filter(customer_ref__in=self.refs)
+
+    def _sending(self) -> bool:
+        return bool(self._pushes().filter(state="sending").exists())
 
     def _moving(self) -> bool:
         return bool(self._pushes().filter(state__in=["pending", "sending"]).exists())
