@@ -6,12 +6,10 @@ import pytest
 
 from billing.models import Delivery, Push
 from billing.services import review
-from billing.services.endpoints import create_endpoint
-from billing.services.mappings import Actor
 from billing.stripe.client import client_for
-from stripemeter.lib import strictjson
 from tests.billing.test_webhooks import process, subscribed, told
 from tests.builders.billing import World
+from tests.builders.notices import told_to_acme, watch
 
 EVENTS = "/v1/billing/meter_events"
 
@@ -19,20 +17,14 @@ EVENTS = "/v1/billing/meter_events"
 @pytest.fixture
 def watched(world: World) -> World:
     """Both tenants want to be told of everything."""
-    for tenant in (world.acme, world.globex):
-        create_endpoint(
-            actor=Actor(tenant.pk, "test", world.now),
-            url="https://hooks.example.com/in",
-            event_types=["push.*", "period.*"],
-        )
+    watch(world, "push.*", "period.*")
     return world
 
 
 def said(world: World) -> list[tuple[str, dict[str, Any]]]:
     """What acme is told, in order of time; globex is told nothing of it."""
     assert not Delivery.objects.filter(tenant=world.globex, event_type__contains="push.a").exists()
-    rows = Delivery.objects.filter(tenant=world.acme).order_by("created_at", "event_type")
-    return [(row.event_type, strictjson.loads(row.body.encode())["data"]) for row in rows]
+    return told_to_acme(world)
 
 
 def test_a_push_is_told_when_stripe_takes_it(watched):

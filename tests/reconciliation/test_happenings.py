@@ -4,34 +4,22 @@ from decimal import Decimal
 from typing import Any
 
 from billing.models import Delivery
-from billing.services.endpoints import create_endpoint
-from billing.services.mappings import Actor
 from reconciliation.models import Finding
 from reconciliation.services import closes
 from reconciliation.services.findings import decide
-from stripemeter.lib import strictjson
+from tests.builders.notices import told_to_acme, watch
 from tests.reconciliation.injecting import foreign
 from tests.reconciliation.running import reconcile, settled
 from tests.reconciliation.test_closes import NOVEMBER
 
 
-def watch(world: Any) -> None:
-    for tenant in (world.acme, world.globex):
-        create_endpoint(
-            actor=Actor(tenant.pk, "test", world.now),
-            url="https://hooks.example.com/in",
-            event_types=["reconciliation.*", "period.*"],
-        )
-
-
 def said(world: Any) -> list[tuple[str, dict[str, Any]]]:
     assert not Delivery.objects.filter(tenant=world.globex).exists()
-    rows = Delivery.objects.filter(tenant=world.acme).order_by("created_at", "event_type")
-    return [(row.event_type, strictjson.loads(row.body.encode())["data"]) for row in rows]
+    return told_to_acme(world)
 
 
 def test_a_finding_is_told_when_it_opens_when_it_is_decided_and_when_it_closes(world):
-    watch(world)
+    watch(world, "reconciliation.*", "period.*")
     world.mapping()
     world.use(5)
     world.push()
@@ -72,7 +60,7 @@ def test_a_finding_is_told_when_it_opens_when_it_is_decided_and_when_it_closes(w
 
 
 def test_a_period_is_told_when_it_is_frozen_by_hand_and_when_it_is_certified(world):
-    watch(world)
+    watch(world, "reconciliation.*", "period.*")
     world.mapping()
     world.use(5)
     world.push()
