@@ -119,7 +119,15 @@ class Event(models.Model):
             models.Index(
                 fields=["tenant_id", "metric_id", "customer_ref", "ts"], name="event_by_series"
             ),
-            BrinIndex(fields=["recorded_at"], name="event_by_arrival", pages_per_range=32),
+            # Events come nearly in the order of both times, so a summary of each megabyte finds
+            # any stretch of time; several intervals a summary bear with events that came late.
+            BrinIndex(
+                fields=["recorded_at", "ts"],
+                name="event_by_time",
+                opclasses=["timestamptz_minmax_ops", "timestamptz_minmax_multi_ops"],
+                pages_per_range=128,
+                autosummarize=True,
+            ),
         ]
         constraints: ClassVar = [
             # 'NaN'::numeric is larger than every number, so the upper bound also keeps it out.

@@ -1,7 +1,8 @@
 """Every read of the ledger that spans rows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -11,9 +12,12 @@ from django.db.models.expressions import OrderBy
 from django.db.models.functions import Cast, TruncMinute
 
 from ledger.models import Event, EventConflict, Metric, Operation, PendingBatch
+from stripemeter.lib import clock
 
 #: Counting stops here: the exact number of a longer list is worth no full scan.
 COUNT_MAX = 100_000
+#: Lists by time look at the nearest hours first: the newest 50 of ten million events lie there.
+WINDOWS = (timedelta(minutes=5), timedelta(hours=4), timedelta(days=8))
 SORTS = {"ts": "ts", "metric": "metric_id", "customerRef": "customer_ref", "source": "source"}
 
 
@@ -62,9 +66,12 @@ def metric_names(tenant_id: int) -> dict[int, str]:
 
 
 def _matching(wanted: EventFilter, metric_ids: list[int]) -> QuerySet[Event]:
-    # Naming every metric lets the series index serve a search by customer alone.
-    metrics = metric_ids if wanted.metric_id is None else [wanted.metric_id]
-    events = Event.objects.filter(tenant_id=wanted.tenant_id, metric_id__in=metrics)
+    events = Event.objects.filter(tenant_id=wanted.tenant_id)
+    if wanted.metric_id is not None:
+        events = events.filter(metric_id=wanted.metric_id)
+    elif wanted.customer_ref is not None:
+        # Naming every metric lets the series index serve a search by customer alone.
+        events = events.filter(metric_id__in=metric_ids)
     if wanted.batch_id is not None:
         events = events.filter(batch_id=wanted.batch_id)
     if wanted.customer_ref is not None:
@@ -101,25 +108,47 @@ def list_events(
     events = _matching(wanted, list(names))
     if after is not None:
         ts, key = after
-        later = Q(ts__lt=ts) | Q(ts=ts, key__lt=key)
-        events = events.filter(later if descending else Q(ts__gt=ts) | Q(ts=ts, key__gt=key))
+        # The first condition says nothing new, but an index can use it.
+        later = Q(ts__lte=ts) & (Q(ts__lt=ts) | Q(ts=ts, key__lt=key))
+        earlier = Q(ts__gte=ts) & (Q(ts__gt=ts) | Q(ts=ts, key__gt=key))
+        events = events.filter(later if descending else earlier)
     columns = dict.fromkeys([SORTS[sort], "ts", "key"])
-    order = [OrderBy(F(column), descending=descending) for column in columns]
-    rows: Any = (
-        events.annotate(meta_text=Cast("meta", TextField()))
-        .order_by(*order)
-        .values_list(
-            "key",
-            "key_text",
-            "metric_id",
-            "customer_ref",
-            "resource_id",
-            "quantity",
-            "ts",
-            "recorded_at",
-            "source",
-            "meta_text",
-        )
+    events = events.order_by(*(OrderBy(F(column), descending=descending) for column in columns))
+    for near in _windows(wanted, after, descending) if sort == "ts" else []:
+        rows = _listed(events.filter(near), names, offset, limit)
+        if len(rows) == limit:
+            return rows
+    return _listed(events, names, offset, limit)
+
+
+def _windows(
+    wanted: EventFilter, after: tuple[datetime, UUID] | None, descending: bool
+) -> Iterator[Q]:
+    """Ever longer stretches of time from where the list begins: a full page of one is the page."""
+    first = wanted.end if descending else wanted.start
+    begin = after[0] if after is not None else first
+    if descending:
+        begin = min(begin or clock.now(), clock.now())
+    if begin is None:
+        return  # oldest first: nobody knows where the list begins
+    for window in WINDOWS:
+        yield Q(ts__gte=begin - window) if descending else Q(ts__lte=begin + window)
+
+
+def _listed(
+    events: QuerySet[Event], names: dict[int, str], offset: int, limit: int
+) -> list[ListedEvent]:
+    rows: Any = events.annotate(meta_text=Cast("meta", TextField())).values_list(
+        "key",
+        "key_text",
+        "metric_id",
+        "customer_ref",
+        "resource_id",
+        "quantity",
+        "ts",
+        "recorded_at",
+        "source",
+        "meta_text",
     )
     return [
         ListedEvent(row[0], row[1], names[row[2]], *row[3:])

@@ -33,7 +33,7 @@ SELECT tenant_id, key, fingerprint, batch_id FROM ledger_event ORDER BY 1, 2;
 ALTER TABLE ledger_event RENAME TO ledger_event_single;
 ALTER INDEX event_by_batch RENAME TO event_by_batch_single;
 ALTER INDEX event_by_series RENAME TO event_by_series_single;
-ALTER INDEX event_by_arrival RENAME TO event_by_arrival_single;
+ALTER INDEX event_by_time RENAME TO event_by_time_single;
 CREATE TABLE ledger_event (LIKE ledger_event_single INCLUDING DEFAULTS INCLUDING CONSTRAINTS
     INCLUDING STORAGE) PARTITION BY RANGE (ts);
 CREATE TABLE ledger_event_other PARTITION OF ledger_event DEFAULT;
@@ -43,8 +43,9 @@ INSERT INTO ledger_event ({_COLUMNS}) SELECT {_COLUMNS} FROM ledger_event_single
 CREATE INDEX event_by_key ON ledger_event (tenant_id, key);
 CREATE INDEX event_by_batch ON ledger_event (batch_id);
 CREATE INDEX event_by_series ON ledger_event (tenant_id, metric_id, customer_ref, ts);
-CREATE INDEX event_by_arrival ON ledger_event USING brin (recorded_at)
-    WITH (pages_per_range = 32);
+CREATE INDEX event_by_time ON ledger_event
+    USING brin (recorded_at timestamptz_minmax_ops, ts timestamptz_minmax_multi_ops)
+    WITH (pages_per_range = 128, autosummarize = on);
 
 CREATE OR REPLACE FUNCTION ledger_event_once() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -129,6 +129,11 @@ class ReportLine(models.Model):
                 ],
                 name="report_line_latest",
             ),
+            models.Index(
+                fields=["tenant_id", "period_start", "mapping_id", "customer_ref", "mode"],
+                condition=~Q(status="parity"),
+                name="report_line_differing",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -89,23 +89,39 @@ SELECT l.id, l.mapping_id, t.name, l.customer_ref, l.period_start, l.mode,
            WHERE (f.tenant_id, f.mapping_id, f.customer_ref, f.period_start, f.mode)
                = (l.tenant_id, l.mapping_id, l.customer_ref, l.period_start, l.mode)
              AND f.closed_at IS NULL AND f.severity = 'critical')
-FROM (
-    SELECT DISTINCT ON (tenant_id, period_start, mapping_id, customer_ref, mode) *
-    FROM reconciliation_reportline
-    WHERE tenant_id = %(tenant)s AND period_start >= %(start)s AND period_start < %(end)s
-      AND (%(mode)s::text IS NULL OR mode = %(mode)s)
-      AND (%(metric)s::int IS NULL OR metric_id = %(metric)s)
-      AND (%(customer)s::text IS NULL OR customer_ref = %(customer)s)
-    ORDER BY tenant_id, period_start, mapping_id, customer_ref, mode, checked_at DESC,
-             run_id DESC
-) l
+FROM ({newest}) l
 JOIN billing_pricemapping m ON m.id = l.mapping_id
 JOIN ledger_metric t ON t.id = l.metric_id
-WHERE %(after_mapping)s::uuid IS NULL
-   OR (l.period_start, l.mapping_id, l.customer_ref, l.mode)
-      > (%(after_period)s, %(after_mapping)s, %(after_customer)s::text COLLATE "C",
-         %(after_mode)s::text)
-ORDER BY l.period_start, l.mapping_id, l.customer_ref, l.mode LIMIT %(limit)s
+ORDER BY l.period_start, l.mapping_id, l.customer_ref, l.mode
+"""
+_WANTED: LiteralString = """
+    l.tenant_id = %(tenant)s AND l.period_start >= %(start)s AND l.period_start < %(end)s
+      AND (%(mode)s::text IS NULL OR l.mode = %(mode)s)
+      AND (%(metric)s::int IS NULL OR l.metric_id = %(metric)s)
+      AND (%(customer)s::text IS NULL OR l.customer_ref = %(customer)s)
+      AND (%(after_mapping)s::uuid IS NULL
+           OR (l.period_start, l.mapping_id, l.customer_ref, l.mode)
+              > (%(after_period)s, %(after_mapping)s, %(after_customer)s::text COLLATE "C",
+                 %(after_mode)s::text))
+"""
+#: The conditions lie within, where the index stops after a page.
+_NEWEST: LiteralString = f"""
+    SELECT DISTINCT ON (l.tenant_id, l.period_start, l.mapping_id, l.customer_ref, l.mode) l.*
+    FROM reconciliation_reportline l WHERE {_WANTED}
+    ORDER BY l.tenant_id, l.period_start, l.mapping_id, l.customer_ref, l.mode,
+             l.checked_at DESC, l.run_id DESC
+    LIMIT %(limit)s
+"""
+#: Few lines differ: these are looked up, and each is asked whether it is still the newest.
+_DIFFERING: LiteralString = f"""
+    SELECT l.* FROM reconciliation_reportline l
+    WHERE l.status <> 'parity' AND {_WANTED} AND NOT EXISTS (
+        SELECT FROM reconciliation_reportline n
+        WHERE (n.tenant_id, n.period_start, n.mapping_id, n.customer_ref, n.mode)
+            = (l.tenant_id, l.period_start, l.mapping_id, l.customer_ref, l.mode)
+          AND (n.checked_at, n.run_id) > (l.checked_at, l.run_id))
+    ORDER BY l.period_start, l.mapping_id, l.customer_ref, l.mode
+    LIMIT %(limit)s
 """
 
 
@@ -118,6 +134,8 @@ class Filter:
     mode: str | None = "live"
     metric_id: int | None = None
     customer_ref: str | None = None
+    #: Only lines that are not in parity.
+    differing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +166,10 @@ class Position:
 
 def rows(filters: Filter, *, after: Position | None = None, limit: int = PAGE_ROWS) -> list[Row]:
     """A page of newest lines in a fixed order."""
+    newest = _DIFFERING if filters.differing else _NEWEST
     with connection.cursor() as cursor:
         cursor.execute(
-            _LATEST,
+            _LATEST.replace("{newest}", newest),
             {
                 "tenant": filters.tenant_id,
                 "start": filters.period.start,

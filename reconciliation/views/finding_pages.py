@@ -64,13 +64,13 @@ def reconciliation(request: Any) -> HttpResponse:
     tenant_id = request.operator.tenant.pk
     now = clock.now()
     period = utc_month(now)
-    lines = reports.rows(reports.Filter(tenant_id=tenant_id, period=period), limit=500)
+    wanted = reports.Filter(tenant_id=tenant_id, period=period, differing=True)
+    lines = reports.rows(wanted, limit=PAGE_ROWS + 1)
     context = {
         "title": "Reconciliation",
         "runs": reports.latest_runs(tenant_id=tenant_id, limit=RUNS),
-        "lines": [row for row in lines if row.verdict != "parity"][:PAGE_ROWS],
-        "compared": len(lines),
-        "is_cut": len(lines) == 500,
+        "lines": lines[:PAGE_ROWS],
+        "is_cut": len(lines) > PAGE_ROWS,
         "period": period,
     }
     return render(request, "reconciliation/reconciliation.html", context)

@@ -4,7 +4,7 @@ Counters come from the recompute service, so every total equals its events; what
 have acknowledged is written as if it had been sent. It bills nothing and talks to nobody.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
@@ -35,7 +35,7 @@ FILLED = (
     "ledger_event", "counters_counter", "counters_dailyrollup", "billing_pushcursor",
     "billing_pushslice", "billing_push", "reconciliation_reportline",
 )  # fmt: skip
-CHUNK_EVENTS = 400_000
+CHUNK_EVENTS, CHUNK_CUSTOMERS = 400_000, 1_000
 #: One customer in twenty has usage that Stripe was not told of.
 UNPUSHED_ONE_IN = 20
 FINDINGS, ADJUSTMENTS = 300, 200
@@ -52,7 +52,7 @@ _BATCHES: LiteralString = """
 SELECT array_agg(id) FROM (
     SELECT nextval('ledger_batch_seq') AS id FROM generate_series(1, %(count)s)) ids
 """
-#: Events of some customers, in the order of the indexes: only their right edges are touched.
+#: A stretch of time of every customer, in the order of time, as a ledger fills.
 _EVENTS: LiteralString = """
 INSERT INTO ledger_event
     (tenant_id, batch_id, ts, recorded_at, key, fingerprint, metric_id, customer_ref, quantity,
@@ -65,12 +65,20 @@ SELECT %(tenant)s, (%(batches)s::bigint[])[1 + e.place / %(batch_events)s], e.ts
             ELSE 2 + e.number * 31 %% 59 END,
        'sdk'
 FROM (
-    SELECT row_number() OVER () - 1 AS place, c.customer, s AS number,
+    SELECT row_number() OVER (ORDER BY t.ts, c.customer) - 1 AS place, c.customer, s AS number,
            (%(metrics)s::int[])[1 + s %% 10] AS metric, (%(kinds)s::text[])[1 + s %% 10] AS kind,
-           %(since)s::timestamptz + make_interval(secs => %(seconds)s::float8 * s / c.events) AS ts
+           t.ts
     FROM unnest(%(customers)s::text[], %(counts)s::int[]) AS c(customer, events)
-    CROSS JOIN LATERAL generate_series(0, c.events - 1) AS s
+    CROSS JOIN LATERAL generate_series(
+        c.events::bigint * %(chunk)s / %(chunks)s,
+        c.events::bigint * (%(chunk)s + 1) / %(chunks)s - 1
+    ) AS s
+    CROSS JOIN LATERAL (
+        SELECT %(since)s::timestamptz
+               + make_interval(secs => %(seconds)s::float8 * s / c.events) AS ts
+    ) t
 ) e
+ORDER BY e.place
 """
 _LINKS: LiteralString = """
 INSERT INTO billing_customerlink
@@ -160,32 +168,38 @@ class Scale:
     def build(self) -> None:
         """Everything, in the order of the flow."""
         self._catalogue()
+        chunks = max(1, self.events // CHUNK_EVENTS)
         done = 0
-        for number, (names, counts) in enumerate(self._chunks(), 1):
-            with transaction.atomic():
-                self._events(names, counts, base=done)
-                scope = Scope(self.tenant.pk, self._metric_ids(), _BEGINNING, _END, tuple(names))
-                recompute(scope)
-            done += sum(counts)
-            self.say(f"{done:,} of {self.events:,} events stored and counted")
-            if number % ANALYZE_EVERY == 0:
-                self._analyze()
-        self._analyze()
+        for chunk in range(chunks):
+            done += self._events(chunk, chunks, base=done)
+            self.say(f"{done:,} of {self.events:,} events stored")
+            if chunk % ANALYZE_EVERY == 0:
+                self._vacuum()
+        self._vacuum()
+        self._count()
         self._pushes()
-        self._analyze()
+        self._vacuum()
         self._reports()
         self._waiting()
-        self._analyze()
+        self._vacuum()
 
-    def _analyze(self) -> None:
-        """Statistics for the planner: after bulk loading it knows nothing of what is there.
+    def _count(self) -> None:
+        names, done = self.names(), 0
+        for first in range(0, len(names), CHUNK_CUSTOMERS):
+            some = tuple(names[first : first + CHUNK_CUSTOMERS])
+            recompute(Scope(self.tenant.pk, self._metric_ids(), _BEGINNING, _END, some))
+            done += len(some)
+            self.say(f"{done:,} of {self.customers:,} customers counted")
+
+    def _vacuum(self) -> None:
+        """Statistics, visibility and summaries: after bulk loading the planner knows nothing.
 
         Only the owner of the tables may; without its address autovacuum does it, later.
         """
         owner = env_str("DATABASE_OWNER_URL")
         if owner and not connection.in_atomic_block:
             with psycopg.connect(owner, autocommit=True) as raw:
-                raw.execute("ANALYZE " + ", ".join(FILLED))
+                raw.execute("VACUUM (ANALYZE) " + ", ".join(FILLED))
 
     def names(self) -> list[str]:
         """Customers, the largest first."""
@@ -199,18 +213,6 @@ class Scale:
         counts = [each * 100] * large + [each] * (self.customers - large)
         counts[0] += rest
         return counts
-
-    def _chunks(self) -> Iterator[tuple[list[str], list[int]]]:
-        names: list[str] = []
-        counts: list[int] = []
-        for name, count in zip(self.names(), self.counts(), strict=True):
-            names.append(name)
-            counts.append(count)
-            if sum(counts) >= CHUNK_EVENTS:
-                yield names, counts
-                names, counts = [], []
-        if names:
-            yield names, counts
 
     def _metric_ids(self) -> tuple[int, ...]:
         return tuple(metric.pk for metric in self.metrics.values())
@@ -240,22 +242,26 @@ class Scale:
             self.mappings[name] = create_mapping(actor=actor, metric=name, values=values)
         self._execute(_LINKS, {"customers": self.names(), "actor": ACTOR})
 
-    def _events(self, names: list[str], counts: list[int], *, base: int) -> None:
+    def _events(self, chunk: int, chunks: int, *, base: int) -> int:
+        """Store one of ``chunks`` stretches of time; how many events it has."""
         by_ten = [(self.metrics[name].pk, kind) for name, kind, _, n in METRICS for _ in range(n)]
-        total = sum(counts)
+        counts = self.counts()
+        total = sum(n * (chunk + 1) // chunks - n * chunk // chunks for n in counts)
         with connection.cursor() as cursor:
             cursor.execute(_BATCHES, {"count": total // BATCH_EVENTS + 1})
             row = cursor.fetchone()
         assert row is not None
-        self._execute(
+        return self._execute(
             _EVENTS,
             {
                 "batches": row[0],
                 "batch_events": BATCH_EVENTS,
                 "base": base,
+                "chunk": chunk,
+                "chunks": chunks,
                 "metrics": [metric for metric, _ in by_ten],
                 "kinds": [kind for _, kind in by_ten],
-                "customers": names,
+                "customers": self.names(),
                 "counts": counts,
                 "since": self.now - timedelta(days=DAYS),
                 "seconds": timedelta(days=DAYS).total_seconds(),

@@ -11,7 +11,9 @@ from django.urls import reverse
 
 from billing.models import CustomerLink
 from counters.models import BillingPeriod
+from ledger.models import Metric
 from reconciliation.models import Export, Finding, PeriodClose, RepairPlan, ReportLine, Run
+from reconciliation.selectors import reports
 from reconciliation.services import exports
 from reconciliation.services.findings import new_id
 from stripemeter.lib import clock
@@ -121,12 +123,12 @@ def done_run(office: Office, **fields: Any) -> Run:
     )  # fmt: skip
     values: dict[str, Any] = {
         "ledger": 10, "counter": 10, "wanted": 10, "acknowledged": 10, "stripe": 10,
-        "status": "parity",
+        "status": "parity", "mapping_id": uuid4(), "metric_id": 1,
+        "customer_ref": "acme-customer",
     }  # fmt: skip
     ReportLine.objects.create(
-        tenant_id=office.acme.pk, run_id=run.pk, mapping_id=uuid4(), customer_ref="acme-customer",
-        period_start=period.start, period_end=period.end, mode="live", id=new_id(), metric_id=1,
-        checked_at=now, **{**values, **fields},
+        tenant_id=office.acme.pk, run_id=run.pk, period_start=period.start,
+        period_end=period.end, mode="live", id=new_id(), checked_at=now, **{**values, **fields},
     )  # fmt: skip
     return run
 
@@ -144,6 +146,46 @@ def test_a_run_shows_every_number_of_what_differs(office: Office) -> None:
     )
     stranger = office.sign_in("viewer", name="eve", tenant=office.globex)
     assert stranger.get(reverse("ops:run", args=[run.pk])).status_code == 404
+
+
+def test_the_board_shows_what_differs_now_however_much_does_not(office: Office) -> None:
+    mapping, metric = office.mapping(), Metric.objects.get(tenant=office.acme, name="api_calls")
+    here: dict[str, Any] = {"mapping_id": mapping, "metric_id": metric.pk}
+    for number in range(120):
+        done_run(office, customer_ref=f"a-{number:03}", **here)
+    done_run(office, customer_ref="was-wrong", status="drift", stripe=7, **here)
+    done_run(office, customer_ref="was-wrong", **here)
+    done_run(office, customer_ref="was-right", **here)
+    done_run(office, customer_ref="was-right", status="drift", stripe=7, **here)
+    done_run(office, customer_ref="z-settles", status="settling", stripe=9, **here)
+    client = office.sign_in("viewer")
+    page = client.get(reverse("ops:reconciliation")).content.decode()
+    assert "was-right" in page
+    assert "z-settles" in page
+    assert "was-wrong" not in page
+    assert "a-000" not in page
+    for number in range(60):
+        done_run(office, customer_ref=f"b-{number:03}", status="drift", stripe=7, **here)
+    page = client.get(reverse("ops:reconciliation")).content.decode()
+    assert "the first 50" in page
+    eve = office.sign_in("viewer", name="eve", tenant=office.globex)
+    assert "was-right" not in eve.get(reverse("ops:reconciliation")).content.decode()
+
+
+def test_newest_lines_are_paged_whole(office: Office) -> None:
+    mapping, metric = office.mapping(), Metric.objects.get(tenant=office.acme, name="api_calls")
+    here: dict[str, Any] = {"mapping_id": mapping, "metric_id": metric.pk}
+    for stripe in (7, 10):
+        for number in range(7):
+            done_run(office, customer_ref=f"c-{number}", stripe=stripe, **here)
+    wanted = reports.Filter(office.acme.pk, utc_month(clock.now()))
+    found: list[reports.Row] = []
+    while page := reports.rows(
+        wanted, after=reports.Position.of(found[-1]) if found else None, limit=3
+    ):
+        found += page
+    assert [row.customer_ref for row in found] == [f"c-{number}" for number in range(7)]
+    assert all(row.stripe == 10 for row in found)
 
 
 def test_a_month_is_closed_against_what_blocks_it_only_with_a_note(office: Office) -> None:
