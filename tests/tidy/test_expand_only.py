@@ -57,7 +57,7 @@ def faults(app: str, migration: Any, operations: list[Any]) -> Iterator[str]:
 BASELINE = {
     "billing": 8,
     "counters": 6,
-    "ledger": 6,
+    "ledger": 7,
     "reconciliation": 4,
     "shell": 2,
     "tenancy": 4,
