@@ -13,28 +13,33 @@ from counters.selectors.usage import COUNTED
 from ledger.models import Event, Metric
 from stripemeter.lib.periods import Period
 
-_PARTS: LiteralString = """
-SELECT e.batch_id, min(e.recorded_at), count(*), min(e.ts), max(e.ts),
-       coalesce(sum(e.quantity) FILTER (WHERE l.key IS NULL), 0), max(e.quantity), min(e.quantity),
-       count(l.key), count(*) FILTER (WHERE l.key IS NULL), bool_or(p.batch_id IS NOT NULL)
-FROM ledger_event e
-LEFT JOIN counters_lateevent l ON l.tenant_id = e.tenant_id AND l.key = e.key
-LEFT JOIN ledger_pendingbatch p ON p.batch_id = e.batch_id
-WHERE e.tenant_id = %(tenant)s AND e.metric_id = %(metric)s AND e.customer_ref = %(customer)s
-  AND e.ts >= %(start)s AND e.ts < %(end)s
-"""
-_BATCHES: LiteralString = (
-    _PARTS
-    + """
-GROUP BY e.batch_id
-HAVING %(after_at)s::timestamptz IS NULL
-    OR (min(e.recorded_at), e.batch_id) < (%(after_at)s::timestamptz, %(after_batch)s::bigint)
-ORDER BY 2 DESC, 1 DESC LIMIT %(limit)s
-"""
+#: A page of batches, after a row of them all: the events are read once for both.
+_BATCHES: LiteralString = """
+WITH parts AS MATERIALIZED (
+    SELECT e.batch_id, min(e.recorded_at) AS arrived, count(*) AS events, min(e.ts) AS first_ts,
+           max(e.ts) AS last_ts, coalesce(sum(e.quantity) FILTER (WHERE l.key IS NULL), 0) AS sum,
+           max(e.quantity) AS largest, min(e.quantity) AS smallest, count(l.key) AS late,
+           count(*) FILTER (WHERE l.key IS NULL) AS on_time,
+           bool_or(p.batch_id IS NOT NULL) AS pending
+    FROM ledger_event e
+    LEFT JOIN counters_lateevent l ON l.tenant_id = e.tenant_id AND l.key = e.key
+    LEFT JOIN ledger_pendingbatch p ON p.batch_id = e.batch_id
+    WHERE e.tenant_id = %(tenant)s AND e.metric_id = %(metric)s AND e.customer_ref = %(customer)s
+      AND e.ts >= %(start)s AND e.ts < %(end)s
+    GROUP BY e.batch_id
 )
-_ALL: LiteralString = _PARTS.replace(
-    "e.batch_id, min(e.recorded_at)", "count(DISTINCT e.batch_id), NULL::timestamptz"
+SELECT count(*), NULL::timestamptz, coalesce(sum(events), 0)::bigint, min(first_ts), max(last_ts),
+       coalesce(sum(sum), 0), max(largest), min(smallest), coalesce(sum(late), 0)::bigint,
+       coalesce(sum(on_time), 0)::bigint, bool_or(pending)
+FROM parts
+UNION ALL (
+    SELECT * FROM parts
+    WHERE %(after_at)s::timestamptz IS NULL
+       OR (arrived, batch_id) < (%(after_at)s::timestamptz, %(after_batch)s::bigint)
+    ORDER BY arrived DESC, batch_id DESC LIMIT %(limit)s
 )
+ORDER BY 2 DESC NULLS FIRST, 1 DESC
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +93,15 @@ class Series:
 
 def batches_of(
     series: Series, *, limit: int, after: tuple[datetime, int] | None = None
-) -> list[BatchPart]:
-    """Batches with events of the series, newest arrival first."""
+) -> tuple[BatchPart, list[BatchPart]]:
+    """All batches with events of the series as one (its ``batch_id`` is their number), and a
+    page of them, newest arrival first."""
     after_at, after_batch = after or (None, None)
     place: dict[str, Any] = {"after_at": after_at, "after_batch": after_batch, "limit": limit}
     with connection.cursor() as cursor:
         cursor.execute(_BATCHES, series.parameters() | place)
-        return [BatchPart(*row) for row in cursor.fetchall()]
-
-
-def all_batches_of(series: Series) -> BatchPart:
-    """All of them as one; ``batch_id`` is their number."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ALL, series.parameters())
-        row = cursor.fetchone()
-    assert row is not None
-    return BatchPart(*row)
+        whole, *page = [BatchPart(*row) for row in cursor.fetchall()]
+    return whole, page
 
 
 def corrections_of(series: Series, *, limit: int) -> list[Adjustment]:

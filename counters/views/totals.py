@@ -60,8 +60,7 @@ def total(request: Any) -> HttpResponse:
         metric_id=series.metric.pk,
     )
     after = (parse_instant(pager.after[0]), int(pager.after[1])) if pager.after else None
-    rows = composition.batches_of(series, limit=PAGE_ROWS + 1, after=after)
-    whole = composition.all_batches_of(series)
+    whole, rows = composition.batches_of(series, limit=PAGE_ROWS + 1, after=after)
     aggregation = series.metric.aggregation
     found = usage[0] if usage else None
     shown = pager.cut(rows, lambda row: [rfc3339(row.recorded_at), str(row.batch_id)])
