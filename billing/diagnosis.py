@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, Min
 
+from billing import formulas
 from billing.models import CustomerLink, Mode, PriceMapping, Push, StripeAccount, WebhookInbox
 from billing.stripe.client import KeyMissing, KeyOfWrongMode, secret_key
 from billing.stripe.errors import StripeRefused, StripeUnavailable
@@ -22,7 +24,6 @@ MAPPINGS_MAX = 20
 CUSTOMERS_SHOWN = 5
 PENDING_AGE_MAX = timedelta(seconds=60)
 WEBHOOK_SILENCE_MAX = timedelta(days=2)
-_FORMULAS = {"increment": "sum", "window_total": "sum", "level": "last", "event_count": "count"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ def _meters(mappings: list[PriceMapping]) -> Iterator[Finding]:
     for mapping in mappings[:MAPPINGS_MAX]:
         event_name = mapping.stripe_meter_event_name or mapping.metric.name
         name = f"meter {event_name}"
-        expected = _FORMULAS.get(mapping.push_semantics)
-        if expected is None:
+        if not formulas.has_meter(mapping.push_semantics):
             continue  # usage records have no meter
         try:
             meter = find_meter(
@@ -103,28 +103,22 @@ def _meters(mappings: list[PriceMapping]) -> Iterator[Finding]:
         except (StripeUnavailable, StripeRefused, KeyMissing, KeyOfWrongMode) as error:
             yield Finding("warn", name, f"cannot be read: {error}")
             continue
-        yield _meter_finding(name, meter, expected, mapping)
+        yield _meter_finding(name, meter, mapping)
     if len(mappings) > MAPPINGS_MAX:
         told = f"looked at the first {MAPPINGS_MAX} of {len(mappings)} mappings"
         yield Finding("warn", "meters", told)
 
 
-def _meter_finding(
-    name: str, meter: dict[str, object] | None, expected: str, mapping: PriceMapping
-) -> Finding:
+def _meter_finding(name: str, meter: dict[str, Any] | None, mapping: PriceMapping) -> Finding:
     if meter is None:
         told = f"does not exist in {mapping.stripe_account}: make it, or correct the mapping"
         return Finding("bad", name, told)
-    aggregation = meter.get("default_aggregation")
-    formula = aggregation.get("formula") if isinstance(aggregation, dict) else None
     if meter.get("status") != "active":
         return Finding("bad", name, "is archived: pushes to it are refused")
-    if formula != expected:
-        told = (
-            f"its formula is {formula}, the mapping ({mapping.push_semantics} of "
-            f"{mapping.aggregation}) needs {expected}"
-        )
-        return Finding("bad", name, told)
+    reason = formulas.meter_refusal(mapping.push_semantics, meter)
+    if reason is not None:
+        return Finding("bad", name, f"cannot take {mapping.aggregation}: {reason}")
+    formula = meter["default_aggregation"]["formula"]
     return Finding("ok", name, f"{formula}, fed with {mapping.aggregation}")
 
 

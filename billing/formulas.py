@@ -5,6 +5,8 @@ there is no ``max``. A sum meter adds what it is sent, so it gets signed increme
 running total whatever that total is. A last meter gets absolute levels. Pure.
 """
 
+from typing import Any
+
 #: Totals that are sums over UTC days; the others are levels of the whole period.
 ADDITIVE = frozenset({"sum", "count"})
 #: Semantics whose pushes say the whole amount, so that repeating one is harmless.
@@ -38,6 +40,15 @@ _REASONS = {
         " Use a billing meter with increment or level."
     ),
 }
+#: Formula and window of the meter that each semantics feeds; legacy usage records have none.
+#: Any other adds up something else than was said (docs.stripe.com, meters/configure).
+_FEEDS: dict[str, tuple[str, str | None]] = {
+    "increment": ("sum", None),
+    "level": ("last", None),
+    "event_count": ("count", None),
+    "window_total": ("sum", "day"),
+    "hour_total": ("sum", "hour"),
+}
 
 
 def is_additive(aggregation: str) -> bool:
@@ -60,3 +71,22 @@ def steps_refusal(semantics: str, value_decimals: int) -> str | None:
     if semantics in {"event_count", "usage_record"} and value_decimals:
         return f"{semantics} counts whole units: valueDecimals must be 0"
     return None
+
+
+def has_meter(semantics: str) -> bool:
+    """Whether a meter takes what is sent; legacy usage records go to a subscription item."""
+    return semantics in _FEEDS
+
+
+def meter_refusal(semantics: str, meter: dict[str, Any]) -> str | None:
+    """Why ``meter``, as Stripe shows it, cannot take what is sent; None if it can."""
+    if not has_meter(semantics):
+        return None
+    formula, window = _FEEDS[semantics]
+    aggregation = meter.get("default_aggregation") or {}
+    found = str(aggregation.get("formula")), meter.get("event_time_window")
+    if found == (formula, window):
+        return None
+    is_now = f"{found[0]} with window {found[1]}" if found[1] else found[0]
+    needs = f"{formula} with window {window}" if window else f"{formula} without a window"
+    return f"the meter is {is_now}; {semantics} needs {needs}"

@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from billing import formulas
 from billing.models import Mode, PriceMapping
 from billing.pricing import (
     Price,
@@ -28,14 +29,6 @@ from stripemeter.lib.decimals import EXACT
 
 PREVIEW_ROWS = 8
 GOOD, WARN, BAD = "good", "warn", "bad"
-#: Which formula and window of a meter each semantics feeds.
-_FEEDS = {
-    "increment": ("sum", None),
-    "level": ("last", None),
-    "event_count": ("count", None),
-    "window_total": ("sum", "day"),
-    "hour_total": ("sum", "hour"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +133,9 @@ def _meter_checks(
         checks.append(Check(BAD, text))
     if meter["status"] != "active":
         checks.append(Check(BAD, f"{side}the meter {wanted} is archived"))
-    formula = meter["default_aggregation"]["formula"]
-    window = meter.get("event_time_window")
-    feeds = _FEEDS.get(draft.push_semantics)
-    if feeds is not None and (formula, window) != feeds:
-        is_now = f"{formula} with window {window}" if window else formula
-        needs = f"{feeds[0]} with window {feeds[1]}" if feeds[1] else f"{feeds[0]} without a window"
-        text = f"{side}the meter is {is_now}; {draft.push_semantics} needs {needs}"
-        checks.append(Check(BAD, text))
+    reason = formulas.meter_refusal(draft.push_semantics, meter)
+    if reason is not None:
+        checks.append(Check(BAD, f"{side}{reason}"))
     return checks or [Check(GOOD, f"{side}the meter {wanted} takes what will be sent")]
 
 

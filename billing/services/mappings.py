@@ -16,6 +16,7 @@ from django.db.models import Max, Min, Q
 from billing import formulas, slicing
 from billing.models import Mode, PriceMapping, Push, PushCursor, StripeAccount
 from billing.pricing import PricingError, RuleSet, price_from_config
+from billing.services import meter_check
 from counters.models import Counter
 from counters.selectors.periods import calendar_of, calendars_of
 from counters.services.recompute import Scope, recompute
@@ -38,6 +39,8 @@ LIVE_IDENTITY = frozenset(
 )
 #: The same for the shadow side.
 SHADOW_IDENTITY = frozenset({"shadow_stripe_account"})
+#: Which field names the price of which side.
+PRICES = {"price_id": Mode.LIVE, "shadow_price_id": Mode.TEST}
 #: Aggregations that counters keep only for metrics of that aggregation.
 KEPT_ON_DEMAND = frozenset({"last", "unique"})
 CHANGEABLE = (
@@ -67,13 +70,21 @@ class Actor:
     now: datetime
 
 
-@transaction.atomic
 def create_mapping(*, actor: Actor, metric: str, values: dict[str, Any]) -> PriceMapping:
     """A new mapping of the tenant's metric (registered if unknown).
 
-    Raises `InvalidRequest` for what cannot be billed, `Conflict` for a second active mapping
-    or for days whose usage another mapping has pushed.
+    Reads its meter from Stripe, hence outside a transaction. Raises `InvalidRequest` for what
+    cannot be billed, `Conflict` for a second active mapping or for days whose usage another
+    mapping has pushed.
     """
+    draft = PriceMapping(tenant_id=actor.tenant_id, **values)
+    meter_check.refuse_unfit_meters(draft, metric=metric, now=actor.now)
+    return insert_mapping(actor=actor, metric=metric, values=values)
+
+
+@transaction.atomic
+def insert_mapping(*, actor: Actor, metric: str, values: dict[str, Any]) -> PriceMapping:
+    """`create_mapping` for who has looked at the meter already."""
     metric_id = metric_ids(actor.tenant_id, {metric})[metric]
     mapping = PriceMapping(
         id=UUID(bytes=uuid_utils.uuid7().bytes),
@@ -105,14 +116,36 @@ def _configure_metric(mapping: PriceMapping) -> None:
         recompute(scope)
 
 
-@transaction.atomic
 def update_mapping(
     *, actor: Actor, mapping_id: UUID, changes: dict[str, Any], version: int | None = None
 ) -> PriceMapping:
     """Change a mapping; ``version`` (If-Match) refuses an update of an older state.
 
-    Raises `NotFound`, `InvalidRequest`, `Conflict`, and 412 for a stale version.
+    Reads its meter from Stripe if another is fed then, or with something else. Raises
+    `NotFound`, `InvalidRequest`, `Conflict`, and 412 for a stale version.
     """
+    _check_meters_of_changes(actor, mapping_id, changes)
+    return change_mapping(actor=actor, mapping_id=mapping_id, changes=changes, version=version)
+
+
+def _check_meters_of_changes(actor: Actor, mapping_id: UUID, changes: dict[str, Any]) -> None:
+    draft = (
+        PriceMapping.objects.select_related("metric")
+        .filter(tenant_id=actor.tenant_id, pk=mapping_id)
+        .first()
+    )
+    decisive = meter_check.DECISIVE & changes.keys()
+    if draft is not None and any(getattr(draft, name) != changes[name] for name in decisive):
+        for name in decisive:
+            setattr(draft, name, changes[name])
+        meter_check.refuse_unfit_meters(draft, metric=draft.metric.name, now=actor.now)
+
+
+@transaction.atomic
+def change_mapping(
+    *, actor: Actor, mapping_id: UUID, changes: dict[str, Any], version: int | None = None
+) -> PriceMapping:
+    """`update_mapping` for who has looked at the meter already, or changes nothing about it."""
     mapping = _locked(actor.tenant_id, mapping_id)
     if version is not None and version != mapping.version:
         raise ProblemError(
@@ -130,8 +163,9 @@ def update_mapping(
         raise InvalidRequest(f"cannot be changed: {', '.join(sorted(changed - CHANGEABLE))}")
     before = _shown(mapping)
     _check_identity(mapping, changed)
-    if "price_id" in changed:
-        _check_price_stays(mapping, changes["price_id"], actor.now)
+    for name, mode in PRICES.items():
+        if name in changed:
+            _check_price_stays(mapping, name, mode, changes[name], actor.now)
     for name in changed:
         setattr(mapping, name, changes[name])
     _check(mapping)
@@ -302,26 +336,28 @@ def _check_identity(mapping: PriceMapping, changed: set[str]) -> None:
             )
 
 
-def _check_price_stays(mapping: PriceMapping, new_price: str, now: datetime) -> None:
+def _check_price_stays(
+    mapping: PriceMapping, name: str, mode: str, new_price: str | None, now: datetime
+) -> None:
     """Refuse another price while a period runs whose usage was pushed for the old one.
 
     The usage so far would be projected, compared and explained at a price that does not bill
-    it; in Stripe the same change loses it (`price_change`).
+    it; in Stripe the same change loses it (`price_change`). A rehearsal keeps to the same
+    rule: it shows what live would do.
     """
     running = PushCursor.objects.filter(
-        tenant_id=mapping.tenant_id, mapping_id=mapping.pk, mode=Mode.LIVE, period_end__gt=now
+        tenant_id=mapping.tenant_id, mapping_id=mapping.pk, mode=mode, period_end__gt=now
     )
-    pushed = _pushes(mapping).filter(
-        mode=Mode.LIVE, period_start__in=running.values("period_start")
-    )
+    pushed = _pushes(mapping).filter(mode=mode, period_start__in=running.values("period_start"))
     if not pushed.exists():
         return
     ends = running.aggregate(last=Max("period_end"))["last"]
+    off = " To end the rehearsal, set shadow to false." if mode == Mode.TEST else ""
     raise Conflict(
-        f"Usage of a running period was pushed for {mapping.price_id}. 1. Let {new_price} start"
-        f" at Stripe with the next period ({rfc3339(ends)} at the latest). 2. Give this mapping"
-        " an effectiveTo at that midnight UTC. 3. Create a mapping for the new price that is"
-        " effectiveFrom then.",
+        f"Usage of a running period was pushed for {getattr(mapping, name)}. 1. Let"
+        f" {new_price or 'another price'} start at Stripe with the next period ({rfc3339(ends)}"
+        " at the latest). 2. Give this mapping an effectiveTo at that midnight UTC. 3. Create a"
+        f" mapping with the new {wire_name(name)} that is effectiveFrom then.{off}",
         code="price_change_loss",
     )
 

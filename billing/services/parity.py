@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from billing import formulas
 from billing.models import Mode, PriceMapping, Push, PushCursor, StripeAccount
 from billing.models.pushes import OPEN_STATES
-from billing.services import mappings, prices
+from billing.services import mappings, meter_check, prices
 from billing.services.mappings import Actor
 from billing.stripe.client import has_key
 from stripemeter.lib.errors import Conflict, Forbidden, InvalidRequest, invalid
@@ -221,12 +221,32 @@ def _same_terms(mapping: PriceMapping, target: Target) -> Condition:
     return Condition(text, same, "" if same else "their amounts, tiers or currency differ")
 
 
-@transaction.atomic
 def request_cutover(*, actor: Actor, mapping_id: UUID, target: Target, typed: str) -> PriceMapping:
     """Ask for the promotion; somebody else approves it. ``typed`` is the metric's name.
 
-    Raises `InvalidRequest` for another text, `Conflict` while a condition does not hold.
+    Raises `InvalidRequest` for another text or a meter that adds up otherwise, `Conflict`
+    while a condition does not hold.
     """
+    _check_target_meter(actor, mapping_id, target)
+    return _request(actor, mapping_id, target, typed)
+
+
+def _check_target_meter(actor: Actor, mapping_id: UUID, target: Target) -> None:
+    """Here, outside a transaction; a meter's formula never changes, so approving need not."""
+    mapping = (
+        PriceMapping.objects.select_related("metric")
+        .filter(tenant_id=actor.tenant_id, pk=mapping_id)
+        .first()
+    )
+    if mapping is not None:
+        draft = PriceMapping(
+            tenant_id=actor.tenant_id, **_successor_values(mapping, target, actor.now)
+        )
+        meter_check.refuse_unfit_meters(draft, metric=mapping.metric.name, now=actor.now)
+
+
+@transaction.atomic
+def _request(actor: Actor, mapping_id: UUID, target: Target, typed: str) -> PriceMapping:
     mapping = _locked(actor.tenant_id, mapping_id)
     _check(mapping, target, typed, actor.now)
     mapping.cutover = {
@@ -274,10 +294,10 @@ def approve_cutover(*, actor: Actor, mapping_id: UUID, typed: str) -> PriceMappi
     metric = mapping.metric.name
     mapping.cutover = None
     mapping.save(update_fields=["cutover"])
-    mappings.update_mapping(
+    mappings.change_mapping(
         actor=actor, mapping_id=mapping_id, changes={"effective_to": at, "shadow": False}
     )
-    successor = mappings.create_mapping(actor=actor, metric=metric, values=values)
+    successor = mappings.insert_mapping(actor=actor, metric=metric, values=values)
     _audit(
         actor,
         "mapping.cut_over",

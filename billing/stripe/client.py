@@ -17,6 +17,8 @@ from billing.stripe.transport import PooledClient
 stripe.enable_telemetry = False
 
 _PREFIXES = {"live": ("sk_live_", "rk_live_"), "test": ("sk_test_", "rk_test_")}
+#: Seconds for a connection, and for an answer, while a person or a service waits for ours.
+HASTY_SECONDS = 1.0
 _lock = threading.Lock()
 
 
@@ -56,14 +58,18 @@ def has_key(mode: str) -> bool:
     return True
 
 
-def client_for(mode: str) -> stripe.StripeClient:
-    """The client of ``mode`` for the settings in force. Raises as `secret_key` does."""
+def client_for(mode: str, *, hasty: bool = False) -> stripe.StripeClient:
+    """The client of ``mode`` for the settings in force. Raises as `secret_key` does.
+
+    A ``hasty`` one gives up after `HASTY_SECONDS`: for reads that a request can do without.
+    """
     with _lock:
         return _client(
             secret_key(mode),
             settings.STRIPE_API_BASE,
             settings.STRIPE_METER_EVENTS_BASE,
             settings.STRIPE_API_VERSION,
+            hasty,
         )
 
 
@@ -77,25 +83,29 @@ def stream_client(token: str) -> stripe.StripeClient:
     )
 
 
-@lru_cache(maxsize=8)
-def _client(key: str, api: str, meter_events: str, version: str) -> stripe.StripeClient:
-    return _build(key, api, meter_events, version)
+@lru_cache(maxsize=16)
+def _client(
+    key: str, api: str, meter_events: str, version: str, hasty: bool
+) -> stripe.StripeClient:
+    return _build(key, api, meter_events, version, hasty=hasty)
 
 
-def _build(key: str, api: str, meter_events: str, version: str) -> stripe.StripeClient:
+def _build(
+    key: str, api: str, meter_events: str, version: str, *, hasty: bool = False
+) -> stripe.StripeClient:
     return stripe.StripeClient(
         key,
         base_addresses={"api": api, "meter_events": meter_events},
         stripe_version=version,
         max_network_retries=0,
-        http_client=_shared_transport(),
+        http_client=_shared_transport(hasty),
     )
 
 
-@lru_cache(maxsize=1)
-def _shared_transport() -> PooledClient:
+@lru_cache(maxsize=2)
+def _shared_transport(hasty: bool) -> PooledClient:
     """One pool of connections for all clients of the process; keys travel in headers."""
-    return PooledClient()
+    return PooledClient(connect=HASTY_SECONDS, read=HASTY_SECONDS) if hasty else PooledClient()
 
 
 def _forget() -> None:

@@ -55,21 +55,23 @@ def _accepted(found: Any, event: UsageEvent) -> Answer:
     return Answer(Outcome.ACCEPTED, 200, request_id=request_id)
 
 
-def find_meter(*, mode: str, account: str, event_name: str) -> dict[str, Any] | None:
+def find_meter(
+    *, mode: str, account: str, event_name: str, hasty: bool = False
+) -> dict[str, Any] | None:
     """The meter of ``event_name``, active ones first; None if the account has none.
 
-    Raises `StripeUnavailable`, `StripeRefused`.
+    Raises `StripeUnavailable`, `StripeRefused`; ``hasty`` as for `client_for`.
     """
     for status in ("active", "inactive"):
-        for meter in _meters(mode, account, status):
+        for meter in _meters(mode, account, status, hasty):
             if meter["event_name"] == event_name:
                 return meter
     return None
 
 
-def _meters(mode: str, account: str, status: str) -> list[dict[str, Any]]:
+def _meters(mode: str, account: str, status: str, hasty: bool) -> list[dict[str, Any]]:
     return all_rows(
-        client_for(mode).v1.billing.meters.list,
+        client_for(mode, hasty=hasty).v1.billing.meters.list,
         params={"status": status, "limit": PAGE_ROWS},
         options=options_for(account),
         pages_max=PAGES_MAX,

@@ -22,12 +22,12 @@ class PooledClient(stripe.HTTPClient):
 
     name = "urllib3"
 
-    def __init__(self) -> None:
+    def __init__(self, *, connect: float = CONNECT_SECONDS, read: float = READ_SECONDS) -> None:
         super().__init__()
         self._pool = urllib3.PoolManager(
             num_pools=4,
             maxsize=POOL_CONNECTIONS,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            timeout=urllib3.Timeout(connect=connect, read=read),
             retries=False,
             cert_reqs="CERT_REQUIRED",
             ca_certs=stripe.ca_bundle_path,

@@ -310,7 +310,8 @@ def _schedule_rejection(sandbox: Sandbox, call: Call, reading: Reading, code: st
             "due": sandbox.clock.now() + float(sandbox.settings["async_reject_seconds"]),
             "received": sandbox.clock.now(),
             "code": code,
-            "meter": reading.meter["id"],
+            # What has no meter is told by `no_meter_found`, which has no related object (DOC).
+            "meter": "" if code == "no_meter" else reading.meter["id"],
             "identifier": reading.identifier,
             "idempotency_key": call.idempotency_key,
             "request": call.request_id,

@@ -56,8 +56,8 @@ def _push_to_cancel(step: RepairStep, key: CursorKey, now: datetime) -> Push | N
 
 def _is_gone(push: Push) -> bool:
     """Whether Stripe's sum of the push's minute lacks exactly this push."""
-    place = {"mode": push.mode, "account": push.account.account}
-    meter = find_meter(**place, event_name=push.target)
+    mode, account = push.mode, push.account.account
+    meter = find_meter(mode=mode, account=account, event_name=push.target)
     if meter is None:
         return False
     start = push.stamped_at.replace(second=0, microsecond=0)
@@ -67,6 +67,7 @@ def _is_gone(push: Push) -> bool:
         state=ACKNOWLEDGED, stamped_at__gte=start, stamped_at__lt=end,
     ).aggregate(value=Sum("value"))["value"]  # fmt: skip
     found = read_total(
-        **place, meter_id=meter["id"], customer=push.stripe_customer_id, start=start, end=end
-    )
+        mode=mode, account=account, meter_id=meter["id"], customer=push.stripe_customer_id,
+        start=start, end=end,
+    )  # fmt: skip
     return bool(found == told - push.value)

@@ -60,7 +60,13 @@ def test_a_meter_that_is_absent_archived_or_of_another_formula_is_found(world: W
     assert findings(world)["meter seats"][0] == "bad"
     meter = world.meter("seats", formula="last")
     state, told = findings(world)["meter seats"]
-    assert (state, told) == ("bad", "its formula is last, the mapping (increment of sum) needs sum")
+    reason = "the meter is last; increment needs sum without a window"
+    assert (state, told) == ("bad", f"cannot take sum: {reason}")
+    world.meter("hourly", event_time_window="day")
+    world.mapping(metric="hourly", push_semantics="hour_total")
+    state, told = findings(world)["meter hourly"]
+    reason = "the meter is sum with window day; hour_total needs sum with window hour"
+    assert (state, told) == ("bad", f"cannot take sum: {reason}")
     client_for("live").v1.billing.meters.deactivate(meter)
     assert findings(world)["meter seats"] == ("bad", "is archived: pushes to it are refused")
 

@@ -145,6 +145,71 @@ def test_what_cannot_be_billed_is_refused_with_its_field(acme, change, field):
     assert not PriceMapping.objects.exists()
 
 
+def refused_meter(answer: Any) -> str:
+    """Why the answer refuses a mapping for its meter."""
+    error = answer.json()["errors"][0]
+    found = answer.status_code, error["field"], error["code"]
+    assert found == (400, "pushSemantics", "meter_formula_refused")
+    return str(error["detail"])
+
+
+def test_a_meter_that_adds_up_otherwise_is_refused_when_it_is_mapped(world):
+    caller = make_caller(world.acme)
+    single = {"aggregation": "count", "pushSemantics": "event_count", "valueDecimals": 0}
+    for number, (formula, window, said) in enumerate([
+        ("sum", None, {"aggregation": "max", "pushSemantics": "level"}),
+        ("last", None, {"aggregation": "sum"}),
+        ("count", None, {"aggregation": "count"}),
+        ("sum", None, single),
+        ("sum", "day", {"aggregation": "sum", "pushSemantics": "hour_total"}),
+        ("sum", "hour", {"aggregation": "max"}),
+    ]):  # fmt: skip
+        name = f"metric_{number}"
+        world.meter(name, formula=formula, **({"event_time_window": window} if window else {}))
+        body = new(metric=name, stripeAccount="default", **said)
+        assert f"the meter is {formula}" in refused_meter(send(caller, "POST", URL, body))
+        # The same terms for a meter that nobody made yet, then a change towards the wrong one.
+        made = send(caller, "POST", URL, {**body, "stripeMeterEventName": "not_made_yet"})
+        assert made.status_code == 201
+        path = f"{URL}/{made.json()['id']}"
+        answer = send(caller, "PUT", path, {"stripeMeterEventName": name})
+        assert f"the meter is {formula}" in refused_meter(answer)
+        assert send(caller, "PUT", path, {"currency": "usd"}).status_code == 200
+
+
+def test_the_meter_of_the_shadow_side_is_looked_at_as_well(world):
+    caller = make_caller(world.acme)
+    world.meter("requests", mode="test", formula="last")
+    made = send(caller, "POST", URL, new(stripeAccount="default"))
+    assert made.status_code == 201
+    shadow = {"shadow": True, "shadowStripeAccount": "default", "shadowPriceId": "price_2"}
+    answer = send(caller, "PUT", f"{URL}/{made.json()['id']}", shadow)
+    assert "Shadow: requests" in refused_meter(answer)
+
+
+def test_a_meter_that_cannot_be_read_holds_no_mapping_up(world, settings):
+    caller = make_caller(world.acme)
+    world.meter("seats", formula="last")
+    body = new(metric="seats", stripeAccount="default")
+    world.sandbox.fault("error_503", path="/v1/billing/meters", count=1)
+    made = send(caller, "POST", URL, body)
+    assert made.status_code == 201
+    assert send(caller, "DELETE", f"{URL}/{made.json()['id']}").status_code == 204
+    settings.STRIPE_SECRET_KEY = ""
+    assert send(caller, "POST", URL, body).status_code == 201
+
+
+def test_another_tenants_account_tells_nothing_of_its_meters(world):
+    world.meter("seats", formula="last")
+    StripeAccount.objects.update_or_create(
+        account="default", mode="live", defaults={"owner": world.globex}
+    )
+    answer = send(
+        make_caller(world.acme), "POST", URL, new(metric="seats", stripeAccount="default")
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "account_not_available")
+
+
 def test_read_keys_may_not_write_and_bad_filters_are_refused(acme):
     reader = make_caller("acme", scopes=["mappings:read"])
     assert send(reader, "POST", URL, new()).status_code == 403

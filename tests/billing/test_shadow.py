@@ -7,8 +7,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from billing.models import CustomerLink, PriceMapping, Push, PushCursor
+from billing.services import mappings
 from billing.stripe import client
-from tests.builders.billing import World
+from stripemeter.lib.errors import Conflict
+from tests.builders.billing import World, at
 
 
 @pytest.fixture
@@ -53,6 +55,43 @@ def test_toggling_mid_period_loses_and_repeats_nothing(world, shadowed):
     assert world.at_stripe() == world.at_stripe(mode="test") == Decimal(15)
     live = Push.objects.filter(mode="live").values_list("value", flat=True)
     assert sorted(live) == [1, 2, 3, 4, 5]
+
+
+def test_the_shadow_price_of_a_running_period_stays_and_a_segment_changes_it(world, shadowed):
+    actor = mappings.Actor(world.acme.pk, "test", world.now)
+
+    def change(**changes: Any) -> PriceMapping:
+        return mappings.update_mapping(actor=actor, mapping_id=shadowed.pk, changes=changes)
+
+    assert change(shadow_price_id="price_first").shadow_price_id == "price_first"
+    world.use(5)
+    world.settle()
+    for price in ("price_other", None):
+        with pytest.raises(Conflict, match="shadowPriceId") as refused:
+            change(shadow=False, shadow_price_id=price)
+        assert refused.value.code == "price_change_loss"
+    # Off and on again is no change of price; the safe sequence is one segment per price.
+    change(shadow=False)
+    change(shadow=True)
+    midnight = at(21, 0)
+    change(effective_to=midnight)
+    mappings.create_mapping(
+        actor=actor,
+        metric="requests",
+        values={
+            "aggregation": "sum",
+            "stripe_account": "default",
+            "price_id": "price_1",
+            "shadow": True,
+            "shadow_stripe_account": "default",
+            "shadow_price_id": "price_other",
+            "effective_from": midnight,
+        },
+    )
+    world.move(days=1)
+    world.use(3)
+    world.settle()
+    assert world.at_stripe() == world.at_stripe(mode="test") == Decimal(8)
 
 
 def test_without_a_test_key_shadow_is_skipped_and_live_is_untouched(world, shadowed, settings):

@@ -15,8 +15,9 @@ from django.db import connections
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
+from billing import selectors
 from billing.models import PriceMapping, Push, PushCursor, StripeAccount, WebhookInbox
-from billing.services import inbox
+from billing.services import inbox, review
 from billing.services.sync import sync_subscriptions
 from billing.stripe.client import client_for
 from counters.models import BillingCalendar, BillingPeriod
@@ -301,25 +302,16 @@ def test_nothing_is_pushed_into_a_frozen_period(world):
     assert not Push.objects.exists()
 
 
-def test_an_asynchronous_rejection_reopens_the_push_it_names(world):
-    client = client_for("live")
-    client.v2.core.event_destinations.create(
-        {
-            "name": "errors",
-            "type": "webhook_endpoint",
-            "event_payload": "thin",
-            "enabled_events": ["v1.billing.meter.error_report_triggered"],
-            "webhook_endpoint": {"url": "http://127.0.0.1:9/none"},
-        }
-    )
+def reported(world: World, code: str) -> Any:
+    """A push that Stripe took and then rejected; its thin event is delivered three times."""
     world.mapping()
     world.use(5)
-    world.sandbox.fault("async_reject", options={"code": "meter_event_customer_not_found"})
+    world.sandbox.fault("async_reject", options={"code": code})
     world.push()
     assert Push.objects.get().state == "acknowledged"
     assert world.at_stripe() == 0
     world.move(minutes=1)
-    (report,) = client.v2.core.events.list({}).data
+    (report,) = client_for("live").v2.core.events.list({}).data
     body = json.dumps(
         {
             "id": report.id,
@@ -336,12 +328,35 @@ def test_an_asynchronous_rejection_reopens_the_push_it_names(world):
     stored = WebhookInbox.objects.get()
     assert (stored.status, stored.outcome) == ("processed", "1 of 1 named pushes rejected")
     rejected = Push.objects.get()
-    assert (rejected.state, rejected.error_code) == ("rejected", "meter_event_customer_not_found")
+    assert (rejected.state, rejected.error_code) == ("rejected", code)
     assert rejected.evidence["webhookEvent"] == report.id
+    return report
+
+
+def test_an_asynchronous_rejection_reopens_the_push_it_names(world):
+    report = reported(world, "meter_event_customer_not_found")
+    assert report.type == "v1.billing.meter.error_report_triggered"
     world.settle()
     assert world.at_stripe() == 5
     assert Push.objects.filter(state="acknowledged").count() == 1
     assert PushCursor.objects.get().rejections == 1
+
+
+def test_no_meter_found_takes_the_push_back_and_holds_it_until_there_is_one(world):
+    report = reported(world, "no_meter")
+    assert report.type == "v1.billing.meter.no_meter_found"
+    world.use(2)
+    world.settle()
+    cursor = PushCursor.objects.get()
+    assert cursor.held_reason == "no_meter: There is no meter for the event name."
+    assert (world.at_stripe(), Push.objects.count()) == (0, 1), "nothing is tried in vain"
+    review.release_cursors(
+        tenant_id=world.acme.pk, mapping_id=cursor.mapping_id, mode="live",
+        actor="test", now=world.now,
+    )  # fmt: skip
+    world.settle()
+    assert world.at_stripe() == 7
+    assert selectors.slices_that_disagree() == []
 
 
 def test_the_poll_finds_what_no_webhook_brought_and_stores_nothing_twice(world):

@@ -13,6 +13,7 @@ from django.urls import reverse
 from billing.models import CustomerLink, PriceMapping, Push, StripeAccount
 from billing.services import parity, prices
 from billing.services.parity import Target
+from billing.stripe.client import client_for
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import AuditEntry, Membership
 from tests.ops.conftest import Office, use
@@ -98,6 +99,22 @@ def test_a_cut_over_takes_two_people_and_the_metrics_name(office, rehearsed):
     actions = set(AuditEntry.objects.values_list("action", flat=True))
     assert {"mapping.cutover_requested", "mapping.cut_over"} <= actions
     assert office.sign_in("viewer").post(ask, {"typed": "api_calls"}).status_code == 403
+
+
+def test_a_cut_over_to_a_meter_that_adds_up_otherwise_is_not_asked_for(office, rehearsed, sandbox):
+    client_for("live").v1.billing.meters.create(
+        {
+            "display_name": "levels",
+            "event_name": "levels",
+            "default_aggregation": {"formula": "last"},
+        }
+    )
+    ask = reverse("ops:mapping-cutover-request", args=[rehearsed.pk])
+    form = {"typed": "api_calls", "stripeMeterEventName": "levels"}
+    answer = office.sign_in("owner").post(ask, form)
+    assert answer.status_code == 400
+    rehearsed.refresh_from_db()
+    assert rehearsed.cutover is None
 
 
 def conditions(mapping, target, now):
