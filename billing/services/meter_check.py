@@ -17,7 +17,6 @@ from stripemeter.lib.logs import get_logger
 
 log = get_logger(__name__)
 
-CODE = "meter_formula_refused"
 #: What of a mapping decides which meter is fed, and with what.
 DECISIVE = frozenset(
     {
@@ -49,7 +48,9 @@ def refuse_unfit_meters(mapping: PriceMapping, *, metric: str, now: datetime) ->
         reason = _reason(mapping, mode, account, event_name, now)
         if reason is not None:
             side = "" if mode == Mode.LIVE else "Shadow: "
-            raise invalid("pushSemantics", f"{side}{event_name}: {reason}", code=CODE)
+            raise invalid(
+                "pushSemantics", f"{side}{event_name}: {reason}", code="meter_formula_refused"
+            )
 
 
 def _reason(
