@@ -256,6 +256,20 @@ def first_stamp(day: date, *, bounds: Period, now: datetime) -> Stamp | None:
     return Stamp(start)
 
 
+def set_stamp(day: date, *, bounds: Period, now: datetime) -> Stamp | None:
+    """The slice's second second: the same instant at every planning, however old the slice.
+
+    A legacy usage record replaces what was set at its own instant only, so a total that is
+    said at another instant is added. Stripe wants it after the period's start; its 35 days
+    are a rule of meters. None if the slice has not begun, or lies outside ``bounds``.
+    """
+    midnight = datetime.combine(day, time(), tzinfo=UTC)
+    start = _whole_second_from(max(midnight, bounds.start))
+    last = _whole_second_before(min(midnight + DAY, bounds.end))
+    at = min(start + SECOND, last)
+    return Stamp(at) if start <= last and at <= now else None
+
+
 def _whole_hour(day: date, bounds: Period) -> datetime | None:
     """The first hour of the UTC clock that lies in ``day`` and ``bounds`` as a whole."""
     midnight = datetime.combine(day, time(), tzinfo=UTC)

@@ -267,8 +267,11 @@ def _stamp(semantics: str, day: date, bounds: Period, now: datetime) -> slicing.
 
     Totals of a window never leave their day, where they would overwrite another's; in an
     hourly window a day's total keeps to one hour, the slice's first whole one, so that each
-    new total replaces the one before and no hour holds usage of two periods.
+    new total replaces the one before and no hour holds usage of two periods. A total that is
+    set on a legacy item keeps to one instant for the same reason.
     """
+    if semantics == "usage_record":
+        return slicing.set_stamp(day, bounds=bounds, now=now)
     found = slicing.stamp(day, bounds=bounds, now=now)
     if found is None or semantics not in formulas.WINDOWED:
         return found

@@ -100,20 +100,39 @@ def test_daily_totals_go_to_a_legacy_item_as_set_records(world):
         "/v1/subscriptions",
         customer=world.customers[world.acme.pk, "c1", "live"],
         items=[{"price": price_id}],
-        backdate_start_date=int(at(1).timestamp()),
+        backdate_start_date=int(at(1, 0).timestamp()),
         stripe_version="2025-02-24.acacia",
     )
     item = client.deserialize(subscription, api_mode="V1")["items"]["data"][0]["id"]
     world.mapping(
         metric="old", push_semantics="usage_record", value_decimals=0, subscription_item_id=item
     )
-    for quantity in (5, 3):
-        world.use(quantity, metric="old")
+    # `set` replaces what was set at its own instant only, whatever the hour of the push.
+    total = 0
+    for day, quantity in ((20, 5), (20, 3), (19, 4), (1, 2), (20, 1)):
+        world.use(quantity, metric="old", ts=at(day, 11))
         world.settle()
+        world.move(minutes=10)
+        total += quantity
+        assert of_item(world, item) == total
+    world.move(days=9)
+    world.use(6, metric="old", ts=at(20, 11))
+    world.settle()
+    assert of_item(world, item) == total + 6
+    # By hand, at an instant of its own.
+    recordUsage(
+        mode="live", subscriptionItemId=item, quantity=7, periodStart=at(18), idempotencyKey="hand"
+    )
+    assert of_item(world, item) == total + 6 + 7
+
+
+def of_item(world, item: str) -> Decimal:
+    """What Stripe has of the legacy item's running period."""
     found = getUsageSummary(
         mode="live", subscriptionItemId=item, periodStart=world.now, periodEnd=world.now
     )
-    assert found == {"total": Decimal(8), "eventuallyConsistent": False}
+    assert found["eventuallyConsistent"] is False
+    return found["total"]
 
 
 def test_unit_factor_and_carry_never_lose_a_fraction_over_a_rollover(world):

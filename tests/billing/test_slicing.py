@@ -184,6 +184,24 @@ def test_every_stamp_lies_in_its_period_and_in_what_stripe_takes(now, start, off
         assert found.at.microsecond == 0
 
 
+@given(
+    st.datetimes(min_value=OCTOBER, max_value=OCTOBER + timedelta(days=80), timezones=st.just(UTC)),
+    st.datetimes(min_value=OCTOBER, max_value=OCTOBER + timedelta(days=60), timezones=st.just(UTC)),
+    st.integers(0, 32),
+)
+def test_a_total_is_set_at_one_instant_of_its_slice_whenever_it_is_said(now, start, offset):
+    bounds = Period(start, start + timedelta(days=31))
+    day = (start + timedelta(days=offset)).date()
+    found = slicing.set_stamp(day, bounds=bounds, now=now)
+    if found:
+        assert found.at in bounds
+        assert found.at.date() == day
+        assert found.at <= now
+        later = now + timedelta(days=400)
+        assert slicing.set_stamp(day, bounds=bounds, now=later) == found
+        assert not found.displaced
+
+
 references = st.text(min_size=1, max_size=255)
 
 
