@@ -41,7 +41,8 @@ _TYPES = {
 METER_ERRORS = frozenset(
     {"v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"}
 )
-_FROZEN_BY = frozenset({"open", "paid", "uncollectible"})
+#: A draft is deleted; what is void was final, and its usage is on no other invoice.
+_FROZEN_BY = frozenset({"open", "paid", "uncollectible", "void"})
 #: Asynchronous rejections of a cursor that are planned again by themselves, with waits.
 REPLAN_AFTER = (timedelta(0), timedelta(minutes=15), timedelta(hours=2))
 #: Nothing can succeed until somebody changes something.

@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from billing.models import Push, PushCursor, PushSlice
+from billing.stripe import client
 from tests.builders.billing import at
 
 
@@ -86,6 +87,40 @@ def test_identifier_and_idempotency_key_are_one_and_stay_below_100_characters(wo
     (line,) = world.calls()
     assert line["identifier"] == line["idempotency_key"] == push.identifier
     assert len(push.identifier) <= 100
+
+
+def test_values_are_said_in_plain_notation_with_at_most_15_digits(world):
+    world.mapping()
+    world.use("0.0000001")
+    world.settle()
+    assert [line["value"] for line in world.calls()] == ["0.0000001"]
+    world.customer("c2")
+    world.use("1234567890.1234567", customer="c2")
+    world.settle()
+    said = [line["value"] for line in world.calls()[1:]]
+    assert said == ["1234567890.12345", "0.0000067"]
+    assert world.at_stripe("c2") == Decimal("1234567890.1234567")
+
+
+def test_a_total_that_cannot_be_said_in_parts_is_refused_before_it_is_sent(world):
+    """A total of a window is one value: more than 15 digits hold the cursor, and say why."""
+    world.meter("bytes", event_time_window="day")
+    world.mapping(metric="bytes", push_semantics="window_total")
+    world.use("1234567890.1234567", metric="bytes")
+    world.settle()
+    assert world.calls() == []
+    assert "more digits than Stripe takes" in PushCursor.objects.get().held_reason
+
+
+def test_clients_wait_3_and_10_seconds_and_leave_repeating_to_us(world):
+    world.mapping()
+    world.use(1)
+    world.sandbox.fault("error_500_before", path="/v1/billing/meter_events", count=1)
+    before = world.sandbox.stats()["requests"]
+    world.push()
+    assert world.sandbox.stats()["requests"] - before == 1
+    timeout = client._shared_transport(False)._pool.connection_pool_kw["timeout"]
+    assert (timeout.connect_timeout, timeout.read_timeout) == (3, 10)
 
 
 def test_slices_equal_the_sum_of_their_pushes(world):

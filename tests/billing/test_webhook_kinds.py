@@ -1,5 +1,6 @@
 """Every listed kind of Stripe's events has its effect here, each shown once."""
 
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -83,6 +84,19 @@ def test_a_voided_invoice_leaves_its_period_frozen(ended):
     client_for("live").v1.invoices.void_invoice(invoice)
     assert heard(world, "invoice.voided", "invoice", invoice)["status"] == "void"
     assert state_of(world) == "frozen"
+
+
+def test_an_invoice_that_was_voided_before_it_was_heard_of_freezes_its_period_all_the_same(ended):
+    """Handlers read what is true now, and only a final invoice can be voided."""
+    world, _, invoice = ended
+    world.sandbox.configure(invoice_payment="fail")
+    world.move(hours=3)
+    client_for("live").v1.invoices.void_invoice(invoice)
+    assert heard(world, "invoice.finalized", "invoice", invoice)["status"] == "void"
+    assert state_of(world) == "frozen"
+    world.use(3, ts=world.now - timedelta(days=2))
+    world.settle()
+    assert world.at_stripe() == 5, "no usage goes to a period whose invoice was final"
 
 
 def test_subscriptions_that_change_pause_and_end(world):
