@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any, LiteralString
 from uuid import UUID
 
+from django.db.models import Q
+
 from billing.alerting import CAPS, Type, narrowest
 from billing.models import AlertRule
 from billing.projection import Projection, price_book, priced
@@ -79,12 +81,16 @@ class Verdict:
         return not any(cap.is_hard and cap.exceeded for cap in self.caps)
 
 
-def caps_in_force(*, tenant_id: int) -> list[AlertRule]:
-    """The tenant's caps: few, in an index of their own."""
+def caps_in_force(*, tenant_id: int, customer_ref: str) -> list[AlertRule]:
+    """The caps that may concern the customer, as `_CHECK` reads them: few, in an own index."""
     return list(
         AlertRule.objects.filter(
-            tenant_id=tenant_id, enabled=True, deleted_at__isnull=True, action__in=CAPS
-        ).select_related("metric")
+            Q(customer_ref=customer_ref) | Q(customer_ref__isnull=True),
+            tenant_id=tenant_id,
+            enabled=True,
+            deleted_at__isnull=True,
+            action__in=CAPS,
+        ).order_by("created_at", "id")
     )
 
 
@@ -170,9 +176,7 @@ def _rule(tenant_id: int, cap: list[Any]) -> AlertRule:
 def caps_of(*, tenant_id: int, projection: Projection) -> list[CapState]:
     """Where the customer of a projection stands with every cap."""
     ref = projection.customer_ref
-    rules = [
-        rule for rule in caps_in_force(tenant_id=tenant_id) if rule.customer_ref in {None, ref}
-    ]
+    rules = caps_in_force(tenant_id=tenant_id, customer_ref=ref)
     if not rules:
         return []
     return [

@@ -94,9 +94,8 @@ class CurrentUsageView(DirectView):
         customer = customer_of(request) or ""
         now = clock.now()
         tenant_id = self.principal.tenant_id
-        period, usage = selectors.running_usage(
-            tenant_id=tenant_id, customer_ref=customer, instant=now
-        )
+        period = selectors.period_of(tenant_id=tenant_id, customer_ref=customer, instant=now)
+        usage = selectors.current_usage(tenant_id=tenant_id, customer_ref=customer, period=period)
         last_day = (period.end - timedelta(microseconds=1)).date()
         return json_response(
             {

@@ -5,7 +5,6 @@ from counters.selectors.usage import (
     MetricUsage,
     counter_total,
     current_usage,
-    running_usage,
     slice_totals,
 )
 
@@ -15,6 +14,5 @@ __all__ = [
     "current_usage",
     "period_of",
     "period_state",
-    "running_usage",
     "slice_totals",
 ]

@@ -14,7 +14,6 @@ from django.db.models import Sum
 
 from counters import aggregate_sql
 from counters.models import Adjustment, Counter, DailyRollup
-from counters.selectors.periods import period_of
 from counters.totals import ADDITIVE, Totals
 from ledger.models import Metric
 from stripemeter.lib.livesql import raw_cursor
@@ -133,14 +132,6 @@ def usage_of_rows(rows: Iterable[tuple[Any, ...]]) -> list[MetricUsage]:
     for row in rows:
         parts.setdefault(row[0], []).append(row)
     return [_metric_usage(found) for found in parts.values()]
-
-
-def running_usage(
-    *, tenant_id: int, customer_ref: str, instant: datetime
-) -> tuple[Period, list[MetricUsage]]:
-    """The customer's period that holds ``instant``, and the usage in it."""
-    period = period_of(tenant_id=tenant_id, customer_ref=customer_ref, instant=instant)
-    return period, current_usage(tenant_id=tenant_id, customer_ref=customer_ref, period=period)
 
 
 def _metric_usage(rows: list[tuple[Any, ...]]) -> MetricUsage:

@@ -98,8 +98,11 @@ UPDATE counters_counter x SET sum = 0, event_count = 0, max = NULL, min = NULL, 
     last_ts = NULL, last_batch_id = NULL, last_key = NULL, unique_count = 0,
     revision = revision + 1
 WHERE """
-#: Day totals of a large scope fit in memory, or nearly.
-_PLANNING: LiteralString = "SET LOCAL work_mem = '64MB'"
+#: A plan made for any scope reads the whole tenant for one of a few customers. Day totals of a
+#: large scope fit in memory, or nearly.
+_PLANNING: LiteralString = """
+SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL work_mem = '64MB'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +172,7 @@ def recompute(scope: Scope) -> None:
     """
     locks.fold_lock(scope.tenant_id)
     with connection.cursor() as cursor:
-        # A plan made for any scope reads the whole tenant for one of a few customers.
-        cursor.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        cursor.execute(_PLANNING)
     source, parameters = events_of(scope)
     _clear(_SCOPE_THAWED, parameters)
     point("recompute.cleared")
@@ -178,8 +180,6 @@ def recompute(scope: Scope) -> None:
     in_months = source is _IN_MONTHS
     if has_frozen(scope.tenant_id):
         source = _THAWED.format(source=source)
-    with connection.cursor() as cursor:
-        cursor.execute(_PLANNING)
     add_events(source, parameters, special, in_months=in_months, cleared=True)
     point("recompute.before_commit")
 

@@ -1,17 +1,24 @@
 """Caps answer from the counter and what is stored and not yet folded."""
 
+import random
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from django.test import Client
 
+from billing import caps
+from billing.models import AlertRule
 from counters.selectors import period_of
 from counters.services.calendars import set_calendar
-from ledger.services.registry import forget_cached_metrics
+from ledger.services.registry import forget_cached_metrics, metric_ids
 from stripemeter.lib import clock
 from stripemeter.lib.instants import rfc3339
+from stripemeter.lib.periods import utc_month
+from stripemeter.tenancy.models import Tenant
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.billing.test_alerts import priced, rule
 from tests.builders.ledger import fold, make_event, store
@@ -67,6 +74,39 @@ def test_a_cap_on_money_denies_once_the_cost_reaches_it(acme: Caller) -> None:
     use(acme, 1, folded=False)
     denied = check(acme, metric="api_calls")
     assert denied["reason"] == "the bill: hard cap of 5 USD"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_check_and_the_widget_read_the_same_caps(acme: Caller, seed: int) -> None:
+    """Two statements state one rule: `caps._CHECK` and `caps_in_force`."""
+    rng, now = random.Random(seed), clock.now()
+    globex = Tenant.objects.get(key="globex")
+    for tenant in (acme.tenant, globex):
+        metric_id = metric_ids(tenant.pk, {"api_calls"})["api_calls"]
+        for number in range(25):
+            action = rng.choice(["email", "soft_cap", "hard_cap"])
+            AlertRule.objects.create(
+                id=UUID(int=rng.getrandbits(128)), tenant=tenant, action=action,
+                customer_ref=rng.choice([None, "c1", "c2"]),
+                metric_id=rng.choice([None, metric_id]), type=rng.choice(["threshold", "budget"]),
+                threshold=Decimal(rng.randrange(10**9)).scaleb(-3), enabled=rng.random() < 0.8,
+                config=rng.choice([{}, {"currency": "eur"}, {"currency": None}]), created_by="t",
+                created_at=now - timedelta(minutes=number % 9), updated_at=now,
+                deleted_at=None if rng.random() < 0.8 else now,
+            )  # fmt: skip
+
+    def said(rule: AlertRule) -> tuple[Any, ...]:
+        return (
+            rule.id, rule.tenant_id, rule.customer_ref, rule.metric_id, rule.type, rule.action,
+            rule.threshold, rule.config.get("currency"),
+        )  # fmt: skip
+
+    for tenant in (acme.tenant, globex):
+        for ref in ("c1", "c2", "c3"):
+            checked = caps._read(tenant.pk, ref, utc_month(now), None).rules
+            shown = caps.caps_in_force(tenant_id=tenant.pk, customer_ref=ref)
+            assert checked
+            assert [said(each) for each in checked] == [said(each) for each in shown]
 
 
 def test_an_unknown_metric_is_no_silent_allowance(acme: Caller) -> None:

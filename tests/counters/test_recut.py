@@ -1,5 +1,6 @@
 """A change of calendar re-cuts the counters it governs, and only those."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from counters.models import Adjustment, BillingPeriod, Counter
-from counters.selectors.periods import period_of, periods_between
+from counters.calendars import Cut
+from counters.models import Adjustment, BillingCalendar, BillingPeriod, Counter
+from counters.selectors.periods import cut_of, cuts_of, period_of, periods_between
 from counters.services import clear_calendar, set_calendar, set_period_state
 from counters.services.recompute import Scope, differences, recompute
 from ledger.models import Metric
@@ -41,6 +43,36 @@ def consistent(tenant: Tenant) -> bool:
     before = counter_rows(tenant)
     recompute(scope)
     return found and counter_rows(tenant) == before
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_cut_of_one_customer_is_the_one_that_many_are_told(
+    acme: Caller, globex: Caller, seed: int
+) -> None:
+    """Two statements state one rule: `cut_of` and `cuts_of`."""
+    rng, refs = random.Random(seed), ["", "a", "b", "c", "nobody"]
+    for tenant in (acme.tenant, globex.tenant):
+        assert cut_of(tenant_id=tenant.pk, customer_ref="a") == Cut()
+        for ref in [*([None] if rng.random() < 0.5 else []), "a", "b"]:
+            BillingCalendar.objects.create(
+                tenant=tenant, customer_ref=ref,
+                anchor=ANCHOR - timedelta(hours=rng.randrange(999)),
+                interval=rng.choice(["day", "week", "month", "year"]),
+                interval_count=rng.randint(1, 3), zone=rng.choice(["UTC", "Europe/Berlin"]),
+            )  # fmt: skip
+        for ref in ["a", "b", "c"]:
+            start = ANCHOR - timedelta(days=rng.randrange(99))
+            for _ in range(rng.randrange(5)):
+                end = start + timedelta(hours=rng.randint(1, 999))
+                BillingPeriod.objects.create(
+                    tenant=tenant, customer_ref=ref, span=(start, end),
+                    state=rng.choice(["open", "closing", "frozen", "sealed"]),
+                )  # fmt: skip
+                start = end + timedelta(hours=rng.randrange(2))
+        Tenant.objects.filter(pk=tenant.pk).update(has_calendars=True)
+        many = cuts_of(tenant_id=tenant.pk, customers=refs)
+        assert {ref: cut_of(tenant_id=tenant.pk, customer_ref=ref) for ref in refs} == many
+        assert len(set(map(repr, many.values()))) > 2
 
 
 def test_events_are_folded_into_the_periods_of_a_calendar(acme: Caller, globex: Caller) -> None:
