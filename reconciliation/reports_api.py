@@ -1,7 +1,6 @@
 """``/v1/reconciliation/summary`` (both documented forms) and ``/{period}``."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -12,8 +11,9 @@ from rest_framework.response import Response
 
 from counters.selectors.usage import metric_named
 from reconciliation.runs_api import period_of
-from reconciliation.selectors import reports
-from reconciliation.selectors.reports import Filter, Row, Sums
+from reconciliation.selectors import report_sums, reports
+from reconciliation.selectors.report_sums import Summary, Sums
+from reconciliation.selectors.reports import Filter, Row
 from stripemeter.lib import clock, cursors
 from stripemeter.lib.cells import Cell, csv_line
 from stripemeter.lib.drf import query_choice, query_int, query_text
@@ -82,7 +82,7 @@ class SummaryView(TenantView):
         if (last.end - first.start).days > MONTHS_MAX * 31:
             raise invalid("periodEnd", f"may be at most {MONTHS_MAX} months later")
         whole = Period(first.start, last.end)
-        found = reports.summary(Filter(self.principal.tenant_id, whole, mode))
+        found = report_sums.summary(Filter(self.principal.tenant_id, whole, mode))
         named = {
             "periodStart": query_text(request, "periodStart"),
             "periodEnd": query_text(request, "periodEnd"),
@@ -115,34 +115,16 @@ class SummaryView(TenantView):
         metric = metric_named(tenant_id=tenant_id, name=name)
         filters = Filter(tenant_id, period, mode, metric.pk if metric else 0, customer)
         if file_format == "csv":
-            found = reports.summary(filters)
+            found = report_sums.summary(filters)
             return csv_answer(
                 _summary_lines(found), f"reconciliation_{name}_{period.start:%Y-%m}.csv"
             )
         return Response(self._metric_body(name, filters))
 
     def _metric_body(self, name: str, filters: Filter) -> dict[str, Any]:
-        sums, ledger = Sums(), Decimal(0)
-        customers: dict[str, list[Decimal]] = {}
-        verdicts, critical, checked, settling = set(), False, None, 0
-        for row in reports.all_rows(filters):
-            sums.add(row)
-            ledger += row.ledger
-            verdicts.add(row.verdict)
-            critical = critical or row.critical
-            settling += row.verdict == "settling"
-            checked = row.checked_at if checked is None else min(checked, row.checked_at)
-            if len(customers) < CUSTOMERS_SHOWN_MAX or row.customer_ref in customers:
-                pair = customers.setdefault(row.customer_ref, [Decimal(0), Decimal(0)])
-                pair[0] += row.counter
-                pair[1] += row.ledger
-        counters = {name: pair[0] for name, pair in customers.items()}
-        ledgers = {name: pair[1] for name, pair in customers.items()}
-        status = "reconciliation_needed"
-        if "drift" in verdicts:
-            status = "drift_critical" if critical else "drift_detected"
-        elif verdicts and "unread" not in verdicts:
-            status = "parity"
+        found = report_sums.metric_sums(filters, customers_max=CUSTOMERS_SHOWN_MAX)
+        counters = {ref: counter for ref, (counter, _) in found.customers.items()}
+        ledgers = {ref: ledger for ref, (_, ledger) in found.customers.items()}
         processed, newest, late = reports.events_of(filters)
         return {
             "tenantId": self.principal.tenant_key,
@@ -150,19 +132,17 @@ class SummaryView(TenantView):
             **({"customerRef": filters.customer_ref} if filters.customer_ref else {}),
             "period": {"start": rfc3339(filters.period.start), "end": rfc3339(filters.period.end)},
             "reconciliation": {
-                "localTotal": sums.local,
-                "stripeTotal": sums.stripe,
-                "drift": sums.local - sums.stripe,
-                "driftPercentage": reports.percent(
-                    sums.local - sums.stripe, sums.local, sums.stripe
-                ),
-                "status": status,
-                "settlingItems": settling,
-                "lastChecked": rfc3339(checked) if checked else None,
+                "localTotal": found.local,
+                "stripeTotal": found.stripe,
+                "drift": found.drift,
+                "driftPercentage": reports.percent(found.drift, found.local, found.stripe),
+                "status": found.status,
+                "settlingItems": found.settling,
+                "lastChecked": rfc3339(found.checked_at) if found.checked_at else None,
             },
             "counters": {
-                "beforeReplay": {"total": sums.local, "byCustomer": counters},
-                "afterReplay": {"total": ledger, "byCustomer": ledgers},
+                "beforeReplay": {"total": found.local, "byCustomer": counters},
+                "afterReplay": {"total": found.ledger, "byCustomer": ledgers},
             },
             "events": {
                 "totalProcessed": processed,
@@ -183,7 +163,7 @@ def _sums(sums: Sums) -> dict[str, Any]:
     }
 
 
-def _summary_lines(found: reports.Summary) -> Iterator[str]:
+def _summary_lines(found: Summary) -> Iterator[str]:
     yield SUMMARY_HEADER + "\r\n"
     for name, sums in [*found.per_metric.items(), ("TOTAL", found.overall)]:
         cells: list[Cell] = [name, *_sums(sums).values()]
@@ -241,7 +221,7 @@ class PeriodView(TenantView):
 
     def _body(self, period: str, page: list[Row], filters: Filter) -> dict[str, Any]:
         tenant = self.principal.tenant_key
-        counts = reports.counts(filters)
+        counts = report_sums.counts(filters)
         return {
             "period": period,
             "reports": [_report(row, tenant) for row in page],
@@ -286,7 +266,7 @@ def _report(row: Row, tenant_key: str) -> dict[str, Any]:
 def _period_lines(filters: Filter) -> Iterator[str]:
     yield PERIOD_HEADER + "\r\n"
     for row in reports.all_rows(filters):
-        drift = abs(row.diff)
+        drift = row.diff.copy_abs()
         yield csv_line(
             [
                 row.subscription_item,

@@ -13,6 +13,7 @@ from reconciliation.exports.sheets import Column, Kind, Sheet
 from reconciliation.money import Prices
 from reconciliation.selectors.reports import percent
 from stripemeter.lib.cells import Cell
+from stripemeter.lib.decimals import EXACT
 from stripemeter.lib.periods import Period
 
 FETCH_ROWS = 2_000
@@ -257,7 +258,7 @@ def _reconciliation(source: Source) -> Iterator[tuple[Cell, ...]]:
     for _, customer, metric, mode, start, item, local, stripe, _, _, status, open_ in source.rows(
         _LINES
     ):
-        drift = abs(local - stripe)
+        drift = EXACT.subtract(local, stripe).copy_abs()
         word = "ok" if status != "drift" else "investigate" if open_ else "resolved"
         share = percent(drift, local, stripe)
         yield item, f"{start:%Y-%m}", local, stripe, drift, share, word, metric, customer, mode

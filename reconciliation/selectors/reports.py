@@ -1,7 +1,7 @@
 """What the latest runs said: lines by period, sums by metric, findings."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, LiteralString
@@ -14,6 +14,7 @@ from counters.models import Adjustment
 from ledger.models import Metric
 from reconciliation.models import Finding, ReportLine, Run
 from stripemeter.lib import strictjson
+from stripemeter.lib.decimals import EXACT
 from stripemeter.lib.instants import InvalidInstant, parse_date
 from stripemeter.lib.periods import Period, utc_month
 
@@ -60,12 +61,12 @@ class Row:
     def stripe_total(self) -> Decimal:
         """What Stripe has; what it acknowledged where it could not be read."""
         known = self.acknowledged if self.stripe is None else self.stripe
-        return known * self.unit_factor
+        return EXACT.multiply(known, self.unit_factor)
 
     @property
     def diff(self) -> Decimal:
         """Ours minus Stripe's."""
-        return self.local_total - self.stripe_total
+        return EXACT.subtract(self.local_total, self.stripe_total)
 
     @property
     def status(self) -> str:
@@ -105,7 +106,7 @@ _WANTED: LiteralString = """
                  %(after_mode)s::text))
 """
 #: The conditions lie within, where the index stops after a page.
-_NEWEST: LiteralString = f"""
+NEWEST: LiteralString = f"""
     SELECT DISTINCT ON (l.tenant_id, l.period_start, l.mapping_id, l.customer_ref, l.mode) l.*
     FROM reconciliation_reportline l WHERE {_WANTED}
     ORDER BY l.tenant_id, l.period_start, l.mapping_id, l.customer_ref, l.mode,
@@ -164,26 +165,30 @@ class Position:
         return cls(datetime.fromisoformat(period), UUID(mapping), customer, mode)
 
 
+def wanted(
+    filters: Filter, after: Position | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """The parameters of `NEWEST`; without a limit it is all newest lines."""
+    return {
+        "tenant": filters.tenant_id,
+        "start": filters.period.start,
+        "end": filters.period.end,
+        "mode": filters.mode,
+        "metric": filters.metric_id,
+        "customer": filters.customer_ref,
+        "after_period": after.period_start if after else None,
+        "after_mapping": after.mapping_id if after else None,
+        "after_customer": after.customer_ref if after else None,
+        "after_mode": after.mode if after else None,
+        "limit": limit,
+    }
+
+
 def rows(filters: Filter, *, after: Position | None = None, limit: int = PAGE_ROWS) -> list[Row]:
     """A page of newest lines in a fixed order."""
-    newest = _DIFFERING if filters.differing else _NEWEST
+    newest = _DIFFERING if filters.differing else NEWEST
     with connection.cursor() as cursor:
-        cursor.execute(
-            _LATEST.replace("{newest}", newest),
-            {
-                "tenant": filters.tenant_id,
-                "start": filters.period.start,
-                "end": filters.period.end,
-                "mode": filters.mode,
-                "metric": filters.metric_id,
-                "customer": filters.customer_ref,
-                "after_period": after.period_start if after else None,
-                "after_mapping": after.mapping_id if after else None,
-                "after_customer": after.customer_ref if after else None,
-                "after_mode": after.mode if after else None,
-                "limit": limit,
-            },
-        )
+        cursor.execute(_LATEST.replace("{newest}", newest), wanted(filters, after, limit))
         found = cursor.fetchall()
     return [_row(list(values)) for values in found]
 
@@ -209,64 +214,13 @@ def all_rows(filters: Filter) -> Iterator[Row]:
         after = Position.of(page[-1])
 
 
-@dataclass(slots=True)
-class Sums:
-    """Lines added up. ``drift`` adds sizes, so that a surplus never hides a lack."""
-
-    local: Decimal = ZERO
-    stripe: Decimal = ZERO
-    drift: Decimal = ZERO
-    items: int = 0
-
-    def add(self, row: Row) -> None:
-        """Count one line."""
-        self.local += row.local_total
-        self.stripe += row.stripe_total
-        self.drift += abs(row.diff)
-        self.items += 1
-
-    @property
-    def percent(self) -> Decimal:
-        """Drift in percent of the larger side, six decimals."""
-        return percent(self.drift, self.local, self.stripe)
-
-
 def percent(drift: Decimal, local: Decimal, stripe: Decimal) -> Decimal:
     """``drift`` in percent of the larger of both, six decimals; zero if there is no drift."""
-    larger = max(abs(local), abs(stripe))
+    drift, larger = drift.copy_abs(), max(local.copy_abs(), stripe.copy_abs())
     if not drift or not larger:
         return ZERO if not drift else Decimal(100)
-    return (abs(drift) * 100 / larger).quantize(Decimal("0.000001"))
-
-
-@dataclass(slots=True)
-class Summary:
-    """Sums per metric and overall."""
-
-    per_metric: dict[str, Sums] = field(default_factory=dict)
-    overall: Sums = field(default_factory=Sums)
-
-
-def summary(filters: Filter) -> Summary:
-    """Every newest line, added up by metric."""
-    found = Summary()
-    for row in all_rows(filters):
-        found.per_metric.setdefault(row.metric, Sums()).add(row)
-        found.overall.add(row)
-    found.per_metric = dict(sorted(found.per_metric.items()))
-    return found
-
-
-def counts(filters: Filter) -> dict[str, Any]:
-    """How many cursors are in which state, and the largest difference."""
-    found: dict[str, Any] = {"total": 0, "ok": 0, "investigating": 0, "resolved": 0}
-    largest = ZERO
-    names = {"ok": "ok", "investigate": "investigating", "resolved": "resolved"}
-    for row in all_rows(filters):
-        found["total"] += 1
-        found[names[row.status]] += 1
-        largest = max(largest, abs(row.diff))
-    return {**found, "maxDiff": largest}
+    share = EXACT.divide(EXACT.multiply(drift, Decimal(100)), larger)
+    return share.quantize(Decimal("0.000001"), context=EXACT)
 
 
 def pending_adjustments(tenant_id: int, period: Period) -> list[Adjustment]:
