@@ -18,6 +18,7 @@ from stripemeter.lib import clock
 from stripemeter.tenancy import services
 
 TENANT = "bench"
+FLOOR = "floor: psycopg, unnest(%b) + ON CONFLICT, 2 connections"
 GRID_BATCHES = (1, 10, 100, 1_000)
 GRID_CONCURRENCY = (1, 10, 100)
 READS = 300
@@ -56,8 +57,9 @@ def _against_floor(
             return over_http(customers)
 
     kinds = {
-        "floor: unnest + ON CONFLICT, 2 connections": lambda: ingest.floor(
-            started.dsn, seconds=seconds
+        FLOOR: lambda: ingest.floor(started.dsn, seconds=seconds),
+        "the same, arrays packed by our own code": lambda: ingest.floor(
+            started.dsn, seconds=seconds, bind=ingest.Rows.by_hand
         ),
         "HTTP, batch 1000, folder off": lambda: over_http(1_000),
         "HTTP, batch 1000, folder on, 1,000 counters": lambda: folded(1_000),
@@ -66,7 +68,7 @@ def _against_floor(
     over_http(1_000)  # warm up caches, plans and files
     fold_everything(now=clock.now())
     found = ingest.interleaved(kinds, rounds=rounds)
-    floors = found["floor: unnest + ON CONFLICT, 2 connections"]
+    floors = found[FLOOR]
     rows = []
     for name, samples in found.items():
         ratios = sorted(
@@ -108,20 +110,22 @@ def _freshness(started: parts.Parts, key: str, seconds: float) -> dict[str, Any]
 
 async def _measure_freshness(started: parts.Parts, key: str, seconds: float) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    made = [ingest.Bodies(TENANT, 10_000, "cus_").make(1_000) for _ in range(int(seconds * 20))]
     deadline = time.perf_counter() + seconds
     sent = 0
 
-    async def load(rate: int) -> None:
+    async def load() -> None:
+        """20,000 events/s, by four connections: one alone could not send them."""
         nonlocal sent
         connection = Connection(started.url, headers)
         await connection.open()
-        bodies = ingest.Bodies(TENANT, 10_000, "cus_")
-        begun = time.perf_counter()
-        while time.perf_counter() < deadline:
-            await connection.post("/v1/events/ingest", bodies.make(1_000))
+        while made and time.perf_counter() < deadline:
+            late = len(made) / 20 - (deadline - time.perf_counter())
+            if late < 0:
+                await asyncio.sleep(-late)
+                continue
+            await connection.post("/v1/events/ingest", made.pop())
             sent += 1_000
-            ahead = sent / rate - (time.perf_counter() - begun)
-            await asyncio.sleep(max(ahead, 0))
 
     async def markers() -> list[float]:
         lags = []
@@ -144,7 +148,7 @@ async def _measure_freshness(started: parts.Parts, key: str, seconds: float) -> 
         return lags
 
     begun = time.perf_counter()
-    lags, _ = await asyncio.gather(markers(), load(20_000))
+    lags, *_ = await asyncio.gather(markers(), *(load() for _ in range(4)))
     sample = ingest.Sample(sent, time.perf_counter() - begun, lags)
     return _row("freshness of counters at 20,000 events/s offered", sample)
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -143,10 +143,17 @@ _meta_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=_plain_number)
 _meta_encoder = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
+def _fast_quantities(raws: list[bytes], limits: Limits) -> list[str]:
+    found = list(map(limits.quantities.get, raws))
+    if None not in found:
+        return cast(list[str], found)
+    return [
+        _fast_quantity(raw, limits) if known is None else known
+        for raw, known in zip(raws, found, strict=True)
+    ]
+
+
 def _fast_quantity(raw: bytes, limits: Limits) -> str:
-    found = limits.quantities.get(raw)
-    if found is not None:
-        return found
     if not _FAST_QUANTITY.fullmatch(raw) or len(raw) > 40:
         raise _Doubt
     number = Decimal(raw.decode("ascii"))
@@ -195,7 +202,7 @@ def _read_fast(body: bytes, tenant_key: str, limits: Limits) -> Columns:
         metrics=[event.metric for event in events],
         customers=[event.customerRef for event in events],
         resources=[None if resource is unset else resource for resource in resources],
-        quantities=[_fast_quantity(bytes(event.quantity), limits) for event in events],
+        quantities=_fast_quantities([bytes(event.quantity) for event in events], limits),
         ts_us=[instants_us[instant] for instant in texts],
         metas=metas,
         sources=["http" if source is unset else source for source in sources],

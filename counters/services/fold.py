@@ -28,7 +28,8 @@ log = get_logger(__name__)
 #: A fold takes at most this much, so that its transaction stays short.
 FOLD_BATCHES_MAX = 256
 FOLD_EVENTS_MAX = 100_000
-POLL_SECONDS = 0.15
+#: From one fold's start to the next: ten a second still group, and a counter is fresh.
+POLL_SECONDS = 0.1
 
 _CLAIM = """
 SELECT batch_id, tenant_id, event_count, ts_min FROM ledger_pendingbatch
@@ -226,18 +227,18 @@ def fold_for(
 ) -> int:
     """Keep folding for ``seconds``, polling the outbox; the number of batches folded.
 
-    A fold that found much goes on at once; otherwise it waits a poll, so that small posts are
-    grouped: folding every 20 ms would group nothing (docs of the measurements, section 2).
+    A fold that found much goes on at once; otherwise folds start a poll apart, so that small
+    posts are grouped: folding every 20 ms would group nothing.
     """
     folded = 0
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         batches = fold_once(now=clock(), shard=shard)
         folded += batches
         if batches:
             hooks.folded()
         if batches < FOLD_BATCHES_MAX:
-            time.sleep(min(poll, max(deadline - time.monotonic(), 0)))
+            time.sleep(max(min(began + poll, deadline) - time.monotonic(), 0))
     return folded
 
 

@@ -64,7 +64,7 @@ FROM ledger_event WHERE tenant_id = %b AND key = ANY(%b::uuid[])
 _STORED_ONCE: LiteralString = _STORED.replace("FROM ledger_event ", "FROM ledger_eventkey ")
 
 
-class Result(msgspec.Struct, omit_defaults=True):
+class Result(msgspec.Struct, omit_defaults=True, gc=False):
     """The answer for one event, as it goes on the wire."""
 
     idempotencyKey: str  # noqa: N815  wire name
@@ -148,6 +148,8 @@ def _refused(
 
 def _first_of_each_key(prepared: _Prepared) -> tuple[list[int], dict[int, int]]:
     """Indexes to store, sorted by key, and for each repeated key the index it repeats."""
+    if not prepared.refused and len(set(prepared.keys)) == len(prepared.keys):
+        return sorted(range(len(prepared.keys)), key=prepared.keys.__getitem__), {}
     first: dict[bytes, int] = {}
     repeats: dict[int, int] = {}
     for index, key in enumerate(prepared.keys):
