@@ -296,8 +296,8 @@ def give_up(*, now: datetime) -> int:
     """Stop sending what may not be sent any more; commits. How many pushes it concerns.
 
     23 hours after the first try: unknown if it may have arrived, else rejected (its value
-    is planned again). Never tried and its period frozen meanwhile, or its timestamp grown
-    too old: rejected.
+    is planned again). Certainly not at Stripe and its period frozen meanwhile, or never tried
+    and its timestamp grown too old: rejected.
     """
     with connection.cursor() as cursor:
         cursor.execute(

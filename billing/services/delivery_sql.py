@@ -93,9 +93,9 @@ SELECT p.tenant_id, p.id FROM billing_push p
 WHERE p.state IN ('pending', 'retry') AND NOT p.indeterminate
   AND (p.first_attempt_at <= %(before)s
        OR (p.attempts = 0 AND p.stamped_at <= %(stamped)s)
-       OR (p.attempts = 0 AND EXISTS (SELECT FROM counters_billingperiod b
+       OR EXISTS (SELECT FROM counters_billingperiod b
            WHERE b.tenant_id = p.tenant_id AND b.customer_ref = p.customer_ref
-             AND lower(b.span) = p.period_start AND b.state IN ('frozen', 'sealed'))))
+             AND lower(b.span) = p.period_start AND b.state IN ('frozen', 'sealed')))
 FOR UPDATE SKIP LOCKED
 """
 

@@ -31,6 +31,8 @@ LEASE = timedelta(seconds=60)
 RETRY_BASE = timedelta(seconds=15)
 #: A poll reads this much again, since Stripe may list an event after a younger one.
 POLL_OVERLAP = timedelta(minutes=10)
+#: How much time is listed at once.
+POLL_PART = timedelta(hours=6)
 #: Stripe keeps events for 30 days; the first poll of an account looks back this far.
 POLL_FIRST = timedelta(days=1)
 OUTCOME_CHARS_MAX = 500
@@ -187,7 +189,8 @@ def poll_events(*, now: datetime) -> int:
     """Store the events that no webhook brought; how many were new.
 
     Snapshot events only: Stripe lists thin ones per object, and reconciliation finds what
-    they would have told.
+    they would have told. Stripe lists the newest first, so time is walked through in parts,
+    oldest part first: whatever breaks a poll off, the next one goes on from there.
     """
     found = 0
     for account in StripeAccount.objects.order_by("pk"):
@@ -195,15 +198,25 @@ def poll_events(*, now: datetime) -> int:
             continue
         since = (account.events_polled_to or now - POLL_FIRST) - POLL_OVERLAP
         try:
-            events = reading.events_since(mode=account.mode, account=account.account, since=since)
+            while since < now:
+                until = min(since + POLL_PART, now)
+                # The last part is open-ended: Stripe's clock may be ahead of ours.
+                found += _poll(account, since, now + POLL_PART if until == now else until, now)
+                account.events_polled_to = since = until
+                account.save(update_fields=["events_polled_to"])
         except (StripeUnavailable, StripeRefused) as error:
             log.warning("poll.failed", account=str(account), error=str(error))
-            continue
-        for event in events:
-            found += store(received=_polled(event, account), now=now) == "stored"
-        account.events_polled_to = now
-        account.save(update_fields=["events_polled_to"])
     return found
+
+
+def _poll(account: StripeAccount, since: datetime, until: datetime, now: datetime) -> int:
+    new = 0
+    for events in reading.events_between(
+        mode=account.mode, account=account.account, since=since, until=until
+    ):
+        for event in reversed(events):
+            new += store(received=_polled(event, account), now=now) == "stored"
+    return new
 
 
 def _polled(event: dict[str, Any], account: StripeAccount) -> Received:

@@ -1,6 +1,6 @@
 """Turns what the SDK raises into answers and into our own exceptions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import stripe
@@ -69,13 +69,28 @@ def reading(call: Callable[..., _Result], *arguments: Any, **named: Any) -> _Res
 def all_rows(
     listing: Callable[..., Any], *leading: Any, params: dict[str, Any], options: Any, pages_max: int
 ) -> list[dict[str, Any]]:
-    """Every row of a cursor-paged list, up to ``pages_max`` pages. Raises as `reading` does."""
+    """Every row of a cursor-paged list of at most ``pages_max`` pages.
+
+    Raises as `reading` does, and `StripeRefused` for a longer list: a part of it would be
+    taken for the whole.
+    """
     found: list[dict[str, Any]] = []
-    for _ in range(pages_max):
+    for number, rows in enumerate(pages(listing, *leading, params=params, options=options), 1):
+        if number > pages_max:
+            text = f"the list has more than {pages_max} pages"
+            raise StripeRefused(text, http_status=None, code="list_too_long")
+        found += rows
+    return found
+
+
+def pages(
+    listing: Callable[..., Any], *leading: Any, params: dict[str, Any], options: Any
+) -> Iterator[list[dict[str, Any]]]:
+    """A cursor-paged list, page by page, however long. Raises as `reading` does."""
+    while True:
         page = reading(listing, *leading, params, options)
         rows = [row.to_dict() for row in page.data]
-        found += rows
+        yield rows
         if not page.has_more or not rows:
-            break
+            return
         params = {**params, "starting_after": rows[-1]["id"]}
-    return found

@@ -10,6 +10,7 @@ from billing.stripe.errors import all_rows, reading
 
 PAGE_ROWS = 100
 PAGES_MAX = 20
+LINE_PAGES_MAX = 100
 #: Error reports of one meter that a run reads.
 REPORTS_MAX = 20
 FINAL_STATUSES = frozenset({"open", "paid", "uncollectible"})
@@ -119,9 +120,25 @@ def invoices_of(*, mode: str, account: str, customer: str, since: datetime) -> I
         finalized = (invoice.get("status_transitions") or {}).get("finalized_at")
         if invoice.get("status") not in FINAL_STATUSES or not finalized:
             continue
-        for line in (invoice.get("lines") or {}).get("data", []):
-            found.lines.append(_line(str(invoice["id"]), line, int(finalized)))
+        found.lines += [
+            _line(str(invoice["id"]), line, int(finalized))
+            for line in _lines_of(invoice, mode=mode, account=account)
+        ]
     return found
+
+
+def _lines_of(invoice: dict[str, Any], *, mode: str, account: str) -> list[dict[str, Any]]:
+    """All lines: a listed invoice shows the first ten (docs.stripe.com/api/invoice-line-item)."""
+    shown = invoice.get("lines") or {}
+    if not shown.get("has_more"):
+        return list(shown.get("data") or [])
+    return all_rows(
+        client_for(mode).v1.invoices.line_items.list,
+        str(invoice["id"]),
+        params={"limit": PAGE_ROWS},
+        options=options_for(account),
+        pages_max=LINE_PAGES_MAX,
+    )
 
 
 def _line(invoice_id: str, line: dict[str, Any], finalized: int) -> InvoiceLine:

@@ -7,12 +7,13 @@ or `StripeRefused` (never).
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from django.conf import settings
 
 from billing.stripe.client import client_for, options_for, secret_key
-from billing.stripe.errors import StripeRefused, all_rows, reading
+from billing.stripe.errors import StripeRefused, all_rows, pages, reading
 
 PAGE_ROWS = 100
 PAGES_MAX = 50
@@ -68,12 +69,12 @@ def subscription(*, mode: str, account: str, subscription_id: str) -> dict[str, 
 
 def subscriptions(*, mode: str, account: str) -> list[dict[str, Any]]:
     """All subscriptions that have not ended, newest first."""
-    return all_rows(
+    found = pages(
         client_for(mode).v1.subscriptions.list,
         params={"limit": PAGE_ROWS},
         options=options_for(account),
-        pages_max=PAGES_MAX,
     )
+    return [row for rows in found for row in rows]
 
 
 def thin_event(*, mode: str, account: str, event_id: str) -> dict[str, Any]:
@@ -84,15 +85,18 @@ def thin_event(*, mode: str, account: str, event_id: str) -> dict[str, Any]:
     return found
 
 
-def events_since(*, mode: str, account: str, since: datetime) -> list[dict[str, Any]]:
-    """Snapshot events created since ``since``, oldest first."""
-    rows = all_rows(
+def events_between(
+    *, mode: str, account: str, since: datetime, until: datetime
+) -> Iterator[list[dict[str, Any]]]:
+    """Snapshot events created in [since, until), in whole seconds: page by page, newest first."""
+    return pages(
         client_for(mode).v1.events.list,
-        params={"created": {"gte": int(since.timestamp())}, "limit": PAGE_ROWS},
+        params={
+            "created": {"gte": int(since.timestamp()), "lt": ceil(until.timestamp())},
+            "limit": PAGE_ROWS,
+        },
         options=options_for(account),
-        pages_max=PAGES_MAX,
     )
-    return rows[::-1]
 
 
 #: What the mirror's kinds are called at Stripe, and what must be expanded to be whole.
@@ -135,10 +139,4 @@ def each(*, mode: str, account: str, kind: str) -> Iterator[list[dict[str, Any]]
         params["expand"] = [f"data.{name}" for name in _EXPANSIONS[kind]]
     if kind == "subscription":
         params["status"] = "all"
-    while True:
-        page = reading(services[kind].list, params, options_for(account))
-        rows = [row.to_dict() for row in page.data]
-        yield rows
-        if not page.has_more or not rows:
-            return
-        params = {**params, "starting_after": rows[-1]["id"]}
+    yield from pages(services[kind].list, params=params, options=options_for(account))

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from prometheus_client import REGISTRY
 
-from billing.models import PushCursor
+from billing import selectors
+from billing.models import Push, PushCursor
 from billing.services import grace
 from counters.services.period_states import set_period_state
 from tests.builders.billing import World, at
@@ -54,3 +55,37 @@ def test_an_ended_period_is_pushed_inside_itself_until_its_invoice_is_final(worl
     world.settle()
     (call,) = world.calls()
     assert at(31, 0, month=10).timestamp() <= call["timestamp"] < at(1, 0).timestamp()
+
+
+def test_a_push_that_stripe_was_too_busy_for_is_not_sent_once_the_invoice_is_final(world):
+    world.mapping()
+    ended(world)
+    world.use(7, ts=at(31, 20, month=10))
+    world.sandbox.fault("rate_limit", path="/v1/billing/meter_events", count=None)
+    world.push()
+    assert (Push.objects.get().state, Push.objects.get().attempts > 0) == ("retry", True)
+    world.sandbox.clear_faults()
+    world.move(hours=13)
+    set_period_state(
+        tenant_id=world.acme.pk, customer_ref="c1", period_start=at(1, 0, month=10),
+        state="frozen", now=world.now,
+    )  # fmt: skip
+    world.settle()
+    assert world.at_stripe() == 0, "it would be on no invoice"
+    assert Push.objects.get().state == "rejected"
+    assert selectors.slices_that_disagree() == []
+
+
+def test_a_push_that_may_have_arrived_is_settled_though_the_invoice_is_final(world):
+    world.mapping()
+    ended(world)
+    world.use(7, ts=at(31, 20, month=10))
+    world.sandbox.fault("drop_after", path="/v1/billing/meter_events", count=1)
+    world.push()
+    world.move(hours=13)
+    set_period_state(
+        tenant_id=world.acme.pk, customer_ref="c1", period_start=at(1, 0, month=10),
+        state="frozen", now=world.now,
+    )  # fmt: skip
+    world.settle()
+    assert (world.at_stripe(), Push.objects.get().state) == (7, "acknowledged")

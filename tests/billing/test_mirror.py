@@ -11,10 +11,10 @@ from djstripe import models as dj
 
 from billing.models import PriceVersion, PushCursor, WebhookInbox
 from billing.services import mirroring
-from billing.stripe import mirror, reading
+from billing.stripe import mirror, readback, reading
 from billing.stripe.client import client_for
 from tests.billing.test_webhooks import process, subscribed, told
-from tests.builders.billing import World
+from tests.builders.billing import World, at
 
 NAMES = {
     "product": "product",
@@ -120,6 +120,41 @@ def test_events_of_six_kinds_in_any_order_and_doubled_leave_what_a_read_says(wor
             kind = NAMES[prefix]
             assert mirrored(kind, identifier) == fresh(kind, identifier), (order, prefix)
     assert not WebhookInbox.objects.exclude(status="processed").exists()
+
+
+def test_an_invoice_of_many_lines_is_read_whole(world):
+    """What Stripe lists of an invoice are its first lines; a tier may have one of its own."""
+    world.sandbox.configure(graduated_lines="per_tier")
+    _, price = subscribed(world)
+    client = client_for("live").v1
+    known = client.prices.retrieve(price)
+    tiered = client.prices.create(
+        {
+            "currency": "usd",
+            "product": str(known.product),
+            "billing_scheme": "tiered",
+            "tiers_mode": "graduated",
+            "tiers": [
+                *({"up_to": number, "unit_amount": 100 - number} for number in range(1, 12)),
+                {"up_to": "inf", "unit_amount": 1},
+            ],
+            "recurring": {
+                "interval": "month",
+                "usage_type": "metered",
+                "meter": str(known.recurring.meter),
+            },
+        }
+    ).id
+    customer = world.customer("many")
+    client.subscriptions.create({"customer": customer, "items": [{"price": tiered}]})
+    world.use(15, customer="many", ts=world.now)
+    world.settle()
+    world.move(days=30, hours=3)
+    found = readback.invoices_of(mode="live", account="default", customer=customer, since=at(1))
+    lines = [line for line in found.lines if line.price_id == tiered]
+    assert len(lines) == 12
+    assert sum(line.quantity for line in lines) == 15
+    assert {line.subscription_item_id for line in lines} != {""}
 
 
 def test_an_older_read_never_wins_over_a_newer_one(world):

@@ -19,7 +19,9 @@ from billing import selectors
 from billing.models import PriceMapping, Push, PushCursor, StripeAccount, WebhookInbox
 from billing.services import inbox, review
 from billing.services.sync import sync_subscriptions
+from billing.stripe import reading
 from billing.stripe.client import client_for
+from billing.stripe.errors import StripeRefused, all_rows
 from counters.models import BillingCalendar, BillingPeriod
 from counters.selectors import period_of, period_state
 from stripemeter.lib import clock
@@ -369,6 +371,32 @@ def test_the_poll_finds_what_no_webhook_brought_and_stores_nothing_twice(world):
     again = subscribed_events[0].to_dict()
     assert post(again).status_code == 200
     assert WebhookInbox.objects.filter(event_id=again["id"]).count() == 1
+
+
+def test_no_list_of_stripe_is_cut_off_however_many_pages_it_has(world, monkeypatch):
+    monkeypatch.setattr(reading, "PAGE_ROWS", 1)
+    _, price = subscribed(world)
+    client = client_for("live").v1
+    references = [f"many{number}" for number in range(50)]
+    for ref in references:
+        world.customer(ref)
+        items = {
+            "customer": world.customers[world.acme.pk, ref, "live"],
+            "items": [{"price": price}],
+        }
+        client.subscriptions.create(items)
+    assert len(list(sync_subscriptions(now=world.now))) == 51
+    followed = set(BillingCalendar.objects.values_list("customer_ref", flat=True))
+    assert followed == {"c1", *references}
+    world.push()
+    world.sandbox.fault("error_503", path="/v1/events", count=1)
+    assert inbox.poll_events(now=world.now) == 0
+    assert inbox.poll_events(now=world.now) > 51
+    stored = set(WebhookInbox.objects.values_list("event_id", flat=True))
+    assert stored == {each.id for each in client.events.list({"limit": 100}).auto_paging_iter()}
+    assert StripeAccount.objects.get(mode="live").events_polled_to == world.now
+    with pytest.raises(StripeRefused, match="more than 20 pages"):
+        all_rows(client.customers.list, params={"limit": 1}, options={}, pages_max=20)
 
 
 def test_an_event_that_cannot_be_processed_is_parked_and_its_neighbours_go_on(world):
