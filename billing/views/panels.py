@@ -28,7 +28,7 @@ def push_panel(request: Any) -> HttpResponse:
     """Pushes by state, what is not pushed, and the oldest that is still open."""
     now = clock.now()
     tenant_id = request.operator.tenant.pk
-    states, _ = remembered(
+    states, states_at = remembered(
         f"panel-pushes:{tenant_id}",
         SUMS_SECONDS,
         lambda: dashboard.push_states(tenant_id=tenant_id, since=now - timedelta(days=1)),
@@ -44,7 +44,7 @@ def push_panel(request: Any) -> HttpResponse:
         "slow": states.oldest_open is not None and now - states.oldest_open > SLOW,
         "unpushed": sums.units[:6],
     }
-    return render_panel(request, "billing/_push_panel.html", context, as_of=at)
+    return render_panel(request, "billing/_push_panel.html", context, as_of=min(at, states_at))
 
 
 def _sums(tenant_id: int, now: datetime) -> tuple[dashboard.UnpushedSums, datetime]:
