@@ -5,9 +5,8 @@ it stopped. Nothing here sends: books are put right, and the planner of pushes s
 difference they show.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,24 +15,24 @@ from django.db import transaction
 
 from billing.models import Push
 from billing.services import corrections, delivery
-from billing.services.corrections import CursorKey, Lane
-from billing.slicing import stamp
-from counters.services.recompute import Scope as CounterScope
-from counters.services.recompute import recompute
-from reconciliation.facts import ACKNOWLEDGED
 from reconciliation.models import Finding, RepairPlan, RepairStep
+from reconciliation.reading import StripeReader
 from reconciliation.remedies import Case, remedy_for
 from reconciliation.selectors import repairs as selectors
 from reconciliation.services.cancelling import cancel_sent
 from reconciliation.services.findings import new_id, plain_json
-from stripemeter.lib import strictjson
+from reconciliation.services.repair_acts import ACTS, key_of, lane_of
+from reconciliation.services.rereading import standing_of
 from stripemeter.lib.errors import Conflict, Forbidden, NotFound, invalid
 from stripemeter.lib.faults import point
-from stripemeter.lib.periods import Period
 from stripemeter.tenancy import audit
 from stripemeter.tenancy.models import Tenant
 
 FINDINGS_MAX = 500
+#: Each costs some reads of Stripe: a tick carries out what a request leaves.
+STEPS_AT_ONCE = 10
+#: In the outcome of a step that was left alone: why.
+NOT_DONE = "notDone"
 State, StepState, Kind = RepairPlan.State, RepairStep.State, RepairStep.Kind
 
 
@@ -185,10 +184,19 @@ def decide(
     return plan
 
 
-def apply(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> RepairPlan:
+def apply(
+    *,
+    tenant_id: int,
+    plan_id: UUID,
+    actor: str,
+    now: datetime,
+    steps_max: int | None = STEPS_AT_ONCE,
+) -> RepairPlan:
     """Carry out what is not carried out yet; safe to repeat at any point. Commits per step.
 
-    Raises `Conflict` if the plan is not approved.
+    Stripe is read again before usage is moved: a difference that went away is left alone, and
+    the plan stays `applying` while that cannot be told or after ``steps_max`` steps; the next
+    tick goes on. Raises `Conflict` if the plan is not approved.
     """
     with transaction.atomic():
         plan = _locked(tenant_id, plan_id)
@@ -201,10 +209,8 @@ def apply(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> Repair
             plan.save(update_fields=["state", "applied_by", "applied_at"])
             _note(plan, "started", actor, now)
     point("repair.started")
-    for step_id in list(plan.steps.order_by("position").values_list("pk", flat=True)):
-        point("repair.before_step")
-        _apply_step(step_id, now)
-        point("repair.after_step")
+    if not _carry_out(plan, now, steps_max):
+        return plan
     with transaction.atomic():
         plan = _locked(tenant_id, plan_id)
         if plan.state == State.APPLYING:
@@ -214,8 +220,29 @@ def apply(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> Repair
     return plan
 
 
+def _carry_out(plan: RepairPlan, now: datetime, steps_max: int | None) -> bool:
+    """Carry out pending steps in their order; whether none is left."""
+    pending = list(
+        plan.steps.filter(state=StepState.PENDING).select_related("finding").order_by("position")
+    )
+    done = True
+    reader = StripeReader()
+    try:
+        for step in pending[:steps_max]:
+            point("repair.before_step")
+            found = standing_of(step, reader=reader, clock=lambda: now)
+            if found.later:
+                done = False
+            else:
+                _apply_step(step.pk, now, "" if found.holds else found.reason)
+            point("repair.after_step")
+    finally:
+        reader.close()
+    return done and (steps_max is None or len(pending) <= steps_max)
+
+
 @transaction.atomic
-def _apply_step(step_id: int, now: datetime) -> None:
+def _apply_step(step_id: int, now: datetime, not_done: str) -> None:
     step = (
         RepairStep.objects.select_for_update(of=("self",))
         .select_related("finding", "plan")
@@ -223,129 +250,13 @@ def _apply_step(step_id: int, now: datetime) -> None:
     )
     if step.state != StepState.PENDING:
         return
-    step.outcome = plain_json(_ACTS[step.kind](step, now))
-    step.state = StepState.APPLIED
+    if not_done:
+        step.outcome, step.state = {NOT_DONE: not_done}, StepState.FAILED
+    else:
+        step.outcome = plain_json(ACTS[step.kind](step, now))
+        step.state = StepState.APPLIED
     step.save(update_fields=["outcome", "state"])
     point("repair.step_written")
-
-
-def _key(finding: Finding) -> CursorKey:
-    return CursorKey(
-        finding.tenant_id,
-        finding.mapping_id,
-        finding.customer_ref,
-        finding.period_start,
-        finding.mode,
-    )
-
-
-def _recompute(step: RepairStep, now: datetime) -> dict[str, Any]:
-    finding = step.finding
-    recompute(
-        CounterScope(
-            tenant_id=finding.tenant_id,
-            metric_ids=(finding.metric_id,),
-            start=finding.period_start,
-            end=finding.period_end,
-            customers=(finding.customer_ref,),
-        )
-    )
-    return {"recomputed": finding.customer_ref}
-
-
-def _release(step: RepairStep, now: datetime) -> dict[str, Any]:
-    finding = step.finding
-    parked = Push.objects.filter(**_key(finding).fields(), state=Push.State.PARKED)
-    rejected = delivery.reject(
-        pushes=list(parked.values_list("tenant_id", "id")),
-        code="released",
-        message=f"repair plan {step.plan_id}",
-        now=now,
-    )
-    return {"released": corrections.release_cursor(key=_key(finding)), "rejected": rejected}
-
-
-def _reopen(step: RepairStep, now: datetime) -> dict[str, Any]:
-    """Lost pushes leave the pushed total: the planner sends their value again."""
-    finding = step.finding
-    pushes = Push.objects.select_for_update().filter(
-        tenant_id=finding.tenant_id, id__in=finding.push_ids, state=ACKNOWLEDGED
-    )
-    chosen = [(push.tenant_id, push.id) for push in pushes]
-    evidence = {"plan": str(step.plan_id), "finding": str(finding.pk)}
-    rejected = delivery.reject(
-        pushes=chosen,
-        code="repair",
-        message=f"{finding.cause}, repair plan {step.plan_id}",
-        now=now,
-        evidence=strictjson.dumps(evidence).decode(),
-    )
-    corrections.release_cursor(key=_key(finding))
-    return {"reopened": rejected}
-
-
-def _adopt(step: RepairStep, now: datetime) -> dict[str, Any]:
-    """The surplus is booked as pushed: the planner sends it back as a negative increment."""
-    finding = step.finding
-    standing = selectors.standing_of(finding)
-    day = finding.days[0] if finding.days else finding.period_start.date()
-    stamped = datetime.combine(day, time(12), tzinfo=UTC)
-    stamped = min(max(stamped, finding.period_start), finding.period_end - timedelta(seconds=1))
-    push = corrections.adopt(
-        key=_key(finding),
-        lane=_lane(standing, standing.customer or ""),
-        identifier=f"adopt-{step.plan_id.hex}-{step.position}",
-        delta=-finding.units,
-        day=day,
-        stamped_at=stamped,
-        evidence={"plan": str(step.plan_id), "finding": str(finding.pk)},
-        now=now,
-    )
-    corrections.release_cursor(key=_key(finding))
-    return {"adopted": push.id, "identifier": push.identifier}
-
-
-def _move(step: RepairStep, now: datetime) -> dict[str, Any]:
-    """Negative increments at the former customer; the planner gives the linked one its due."""
-    finding = step.finding
-    standing = selectors.standing_of(finding)
-    sent = []
-    misplaced: dict[tuple[str, Any], Decimal] = {}
-    for push in Push.objects.filter(
-        tenant_id=finding.tenant_id, id__in=finding.push_ids, state=ACKNOWLEDGED
-    ).order_by("sequence"):
-        place = (push.stripe_customer_id, push.slice_day)
-        misplaced[place] = misplaced.get(place, Decimal(0)) + push.delta
-    for number, ((customer, day), units) in enumerate(sorted(misplaced.items())):
-        at = stamp(day, bounds=Period(finding.period_start, finding.period_end), now=now)
-        if not units or at is None:
-            continue
-        push = corrections.send(
-            key=_key(finding),
-            lane=_lane(standing, customer),
-            identifier=f"move-{step.plan_id.hex}-{step.position}-{number}",
-            delta=-units,
-            day=day,
-            stamped_at=at.at,
-            evidence={"plan": str(step.plan_id), "finding": str(finding.pk)},
-            now=now,
-        )
-        sent.append(push.identifier)
-    corrections.release_cursor(key=_key(finding))
-    return {"takenBack": sent}
-
-
-def _lane(standing: selectors.Standing, customer: str) -> Lane:
-    return Lane(standing.account_id, standing.target, customer, standing.semantics)
-
-
-_ACTS: dict[str, Callable[[RepairStep, datetime], dict[str, Any]]] = {
-    Kind.RECOMPUTE: _recompute,
-    Kind.RELEASE: _release,
-    Kind.REOPEN: _reopen,
-    Kind.ADOPT: _adopt,
-    Kind.MOVE: _move,
-}
 
 
 @transaction.atomic
@@ -410,11 +321,8 @@ def undo(*, tenant_id: int, plan_id: UUID, actor: str, now: datetime) -> RepairP
 
 
 def _undo_step(step: RepairStep, now: datetime) -> None:
-    cancelled = (
-        cancel_sent(step, _key(step.finding), now)
-        if step.kind in {Kind.REOPEN, Kind.ADOPT}
-        else None
-    )
+    acted = step.kind in {Kind.REOPEN, Kind.ADOPT} and NOT_DONE not in step.outcome
+    cancelled = cancel_sent(step, key_of(step.finding), now) if acted else None
     point("repair.cancelled")
     with transaction.atomic():
         # Whoever else undoes the plan right now waits here, and finds the step undone.
@@ -429,9 +337,9 @@ def _undo_step(step: RepairStep, now: datetime) -> None:
                 message=f"cancelled, repair plan {step.plan_id}",
                 now=now,
             )
-        if step.kind == Kind.REOPEN:
+        if acted and step.kind == Kind.REOPEN:
             _undo_reopen(step, now)
-        elif step.kind == Kind.ADOPT:
+        elif acted and step.kind == Kind.ADOPT:
             adopted = Push.objects.get(
                 tenant_id=step.finding.tenant_id,
                 identifier=f"adopt-{step.plan_id.hex}-{step.position}",
@@ -452,13 +360,13 @@ def _undo_reopen(step: RepairStep, now: datetime) -> None:
     finding = step.finding
     standing = selectors.standing_of(finding)
     for number, push in enumerate(
-        Push.objects.filter(tenant_id=finding.tenant_id, id__in=finding.push_ids).order_by(
-            "sequence"
-        )
+        Push.objects.filter(
+            tenant_id=finding.tenant_id, id__in=step.parameters["pushIds"]
+        ).order_by("sequence")
     ):
         corrections.adopt(
-            key=_key(finding),
-            lane=_lane(standing, push.stripe_customer_id),
+            key=key_of(finding),
+            lane=lane_of(standing, push.stripe_customer_id),
             identifier=f"undo-{step.plan_id.hex}-{step.position}-{number}",
             delta=push.delta,
             day=push.slice_day,

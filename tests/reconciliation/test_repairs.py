@@ -19,7 +19,7 @@ from stripemeter.tenancy.models import AuditEntry
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.builders.tenancy import make_caller
 from tests.reconciliation.injecting import foreign
-from tests.reconciliation.running import lines, reconcile, settled
+from tests.reconciliation.running import lines, open_findings, reconcile, settled
 from tests.reconciliation.test_causes import EVENTS
 
 
@@ -79,6 +79,84 @@ def test_lost_usage_is_sent_again_and_verified(lost):
     assert lost.at_stripe() == Decimal(9)
     assert Finding.objects.get().state == "repaired"
     assert [line.status for line in lines(reconcile(lost))] == ["parity"]
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["unseen", "after a run that saw it"])
+def test_usage_that_came_in_after_all_is_not_sent_again(world, seen):
+    """Stripe adds up hours late: the loss was none. Approved in between, the plan leaves it."""
+    world.mapping()
+    world.use(5)
+    world.push()
+    world.sandbox.configure(summary_lag_seconds=7_200)
+    world.use(4)
+    world.push()
+    settled(world)
+    reconcile(world)
+    assert open_findings(world) == [("lost_at_stripe", "c1", 4)]
+    plan = propose(world)
+    approve(world, plan)
+    world.move(hours=3)
+    if seen:
+        reconcile(world)
+    apply(world, plan)
+    world.settle()
+    assert world.at_stripe() == 9
+    [step] = plan.steps.all()
+    assert (step.state, list(step.outcome)) == ("failed", ["notDone"])
+    verifying.verify_applied(clock=world.clock)
+    assert RepairPlan.objects.get().state == "failed"
+    repairs.undo(tenant_id=world.acme.pk, plan_id=plan.pk, actor="grace", now=world.now)
+    world.settle()
+    assert (world.at_stripe(), Push.objects.count()) == (9, 2), "nothing was done to undo"
+
+
+def test_a_plan_waits_while_stripe_cannot_be_read_and_goes_on_by_itself(lost):
+    plan = propose(lost)
+    approve(lost, plan)
+    lost.sandbox.fault("error_503", path="/v1/billing/meters*", count=None)
+    assert apply(lost, plan).state == "applying"
+    lost.push()
+    assert lost.at_stripe() == 5
+    lost.sandbox.clear_faults()
+    verifying.verify_applied(clock=lost.clock)
+    lost.settle()
+    assert lost.at_stripe() == 9
+
+
+def test_a_plan_that_cannot_be_dealt_with_stops_no_other(both_lost):
+    """And a request carries out a few steps only: the tick does the rest."""
+    findings_ = list(Finding.objects.filter(closed_at__isnull=True).order_by("customer_ref"))
+    plans = []
+    for finding in findings_:
+        plan = repairs.propose(
+            tenant_id=both_lost.acme.pk, finding_ids=[finding.pk], note="", actor="ada",
+            now=both_lost.now,
+        )  # fmt: skip
+        approve(both_lost, plan)
+        left = repairs.apply(
+            tenant_id=both_lost.acme.pk, plan_id=plan.pk, actor="ada", now=both_lost.now,
+            steps_max=0,
+        )  # fmt: skip
+        assert left.state == "applying"
+        plans.append(plan)
+    plans[0].steps.update(parameters={})
+    verifying.verify_applied(clock=both_lost.clock)
+    both_lost.settle()
+    assert (both_lost.at_stripe(), both_lost.at_stripe("c2")) == (5, 9)
+
+
+def test_a_plan_does_what_was_approved_though_more_was_lost_since(lost):
+    plan = propose(lost)
+    approve(lost, plan)
+    lost.sandbox.fault("lose", path=EVENTS)
+    lost.use(2)
+    lost.push()
+    settled(lost)
+    reconcile(lost)
+    assert open_findings(lost) == [("lost_at_stripe", "c1", 6)]
+    apply(lost, plan)
+    lost.settle()
+    assert lost.at_stripe() == 9, "two of eleven are for another plan"
 
 
 def test_what_stripe_counted_twice_is_taken_back(world):

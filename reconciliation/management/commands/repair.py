@@ -65,7 +65,11 @@ class Command(BaseCommand):
             now=clock.now(),
         )
         repairs.apply(
-            tenant_id=tenant_id, plan_id=plan.pk, actor=options["proposer"], now=clock.now()
+            tenant_id=tenant_id,
+            plan_id=plan.pk,
+            actor=options["proposer"],
+            now=clock.now(),
+            steps_max=None,
         )
         self.stdout.write(f"plan {plan.pk}: applied; pushing")
         run_pushes(clock=clock.now, seconds=30, tenant_id=tenant_id)
