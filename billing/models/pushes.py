@@ -217,6 +217,12 @@ class Push(models.Model):
                 condition=~Q(state="acknowledged"),
                 name="push_unsettled",
             ),
+            # Lanes are read by day when an outcome is settled or a backup was restored.
+            models.Index(
+                fields=["account", "target", "stripe_customer_id", "stamped_at"],
+                condition=Q(state="acknowledged"),
+                name="push_acknowledged_by_lane",
+            ),
         ]
 
     def __str__(self) -> str:

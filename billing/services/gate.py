@@ -271,17 +271,16 @@ def _acknowledged_days(lane: Lane, row: planning.Candidate) -> dict[Any, Decimal
 
 def _shared(lane: Lane, row: planning.Candidate) -> bool:
     """Whether another cursor speaks to the same meter and customer in this time."""
-    return (
-        Push.objects.filter(
-            account_id=lane.account_id,
-            target=lane.target,
-            stripe_customer_id=lane.stripe_customer_id,
-            stamped_at__gte=row.bounds.start,
-            stamped_at__lt=row.bounds.end,
-        )
-        .exclude(Q(mapping_id=row.mapping_id) & Q(customer_ref=row.customer_ref))
-        .exists()
-    )
+    found = Push.objects.filter(
+        account_id=lane.account_id,
+        target=lane.target,
+        stripe_customer_id=lane.stripe_customer_id,
+        stamped_at__gte=row.bounds.start,
+        stamped_at__lt=row.bounds.end,
+    ).exclude(Q(mapping_id=row.mapping_id) & Q(customer_ref=row.customer_ref))
+    # Apart, because each has an index of its own.
+    acknowledged = Q(state=Push.State.ACKNOWLEDGED)
+    return found.filter(acknowledged).exists() or found.exclude(acknowledged).exists()
 
 
 def _excess(row: planning.Candidate, key: CursorKey) -> str:

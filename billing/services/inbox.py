@@ -159,11 +159,13 @@ def _unmatched(event: WebhookInbox) -> str:
 
 
 def _later(event: WebhookInbox, reason: str, now: datetime) -> bool:
-    event.outcome = reason[:OUTCOME_CHARS_MAX]
     if event.attempts >= ATTEMPTS_MAX:
         return _end(event, Effect("parked", reason), now)
-    event.not_before = now + RETRY_BASE * (1 << min(event.attempts - 1, 8))
-    event.save(update_fields=["not_before", "outcome"])
+    wait = RETRY_BASE * (1 << min(event.attempts - 1, 8))
+    # Who lost the lease says nothing any more: another has claimed the event, or ended it.
+    WebhookInbox.objects.filter(
+        pk=event.pk, status=WebhookInbox.Status.RECEIVED, attempts=event.attempts
+    ).update(not_before=now + wait, outcome=reason[:OUTCOME_CHARS_MAX])
     return False
 
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from billing.models import Push, PushCursor
 from billing.services import delivery, happenings
@@ -21,8 +22,9 @@ def settle_push(
 ) -> Push:
     """Say whether Stripe has the value. Raises `NotFound`, `InvalidRequest`, `Conflict`.
 
-    Rejected: the value leaves the pushed total, and the cursor is released so that it is
-    planned again under a new identifier. Say so only if Stripe really lacks it.
+    Rejected: the value leaves the pushed total, and the cursor is planned again under a new
+    identifier. Say so only if Stripe really lacks it. A cursor that the push had held is
+    released; one that is held for another reason stays so, until somebody releases it.
     """
     if verdict not in VERDICTS:
         raise invalid("verdict", f"must be one of {', '.join(VERDICTS)}", code="invalid_choice")
@@ -47,12 +49,13 @@ def settle_push(
         push.save(update_fields=["state", "settled_at", "evidence"])
         happenings.tell_pushes([(push, push.state, note)], now=now)
     PushCursor.objects.filter(
+        Q(held_at=None) | Q(held_reason__startswith=f"Stripe refused {push.identifier}:"),
         tenant_id=tenant_id,
         mapping_id=push.mapping_id,
         customer_ref=push.customer_ref,
         period_start=push.period_start,
         mode=push.mode,
-    ).update(held_at=None, held_reason="", rejections=0, not_before=None)
+    ).update(held_at=None, held_reason="", rejections=0, not_before=None, seen_revision=-1)
     audit.record(
         tenant_id=tenant_id,
         actor=actor,
@@ -76,23 +79,19 @@ def release_cursors(
     Parked pushes are rejected first: Stripe refused them, so their value is planned anew.
     How many cursors were released.
     """
-    held = list(
-        PushCursor.objects.select_for_update()
-        .filter(tenant_id=tenant_id, mapping_id=mapping_id, mode=mode, held_at__isnull=False)
-        .order_by("customer_ref", "period_start")
+    held = PushCursor.objects.filter(
+        tenant_id=tenant_id, mapping_id=mapping_id, mode=mode, held_at__isnull=False
     )
+    # Locked in the order of planning.
+    locked = held.select_for_update().order_by("customer_ref", "period_start")
+    released = len(locked.values_list("customer_ref"))
     parked = Push.objects.filter(
         tenant_id=tenant_id, mapping_id=mapping_id, mode=mode, state=Push.State.PARKED
     ).values_list("tenant_id", "id")
     delivery.reject(
         pushes=list(parked), code="released", message="released by an operator", now=now
     )
-    for cursor in held:
-        cursor.held_at, cursor.held_reason = None, ""
-        cursor.rejections, cursor.not_before, cursor.seen_revision = 0, None, -1
-    PushCursor.objects.bulk_update(
-        held, ["held_at", "held_reason", "rejections", "not_before", "seen_revision"]
-    )
+    held.update(held_at=None, held_reason="", rejections=0, not_before=None, seen_revision=-1)
     audit.record(
         tenant_id=tenant_id,
         actor=actor,
@@ -100,6 +99,6 @@ def release_cursors(
         object_type="mapping",
         object_id=mapping_id,
         now=now,
-        after={"mode": mode, "cursors": len(held)},
+        after={"mode": mode, "cursors": released},
     )
-    return len(held)
+    return released

@@ -26,7 +26,7 @@ from reconciliation.selectors.targets import Scope
 from reconciliation.services.findings import new_id, plain_json
 from reconciliation.services.runs import policy
 from stripemeter.lib import strictjson
-from stripemeter.lib.decimals import plain
+from stripemeter.lib.decimals import EXACT, plain
 from stripemeter.lib.errors import Conflict
 from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.periods import Period
@@ -210,7 +210,7 @@ def certificate(run: Run, period: Period) -> dict[str, Any]:
         for name in ("ledger", "counter", "acknowledged", "stripe"):
             value = getattr(line, name)
             if value is not None:
-                sums[name] = sums.get(name, Decimal(0)) + value
+                sums[name] = EXACT.add(sums.get(name, Decimal(0)), value)
         count += 1
     decided = Finding.objects.filter(
         tenant_id=run.tenant_id,

@@ -9,7 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from billing import selectors
 from billing.models import Push, PushAttempt, PushCursor
@@ -423,3 +424,46 @@ def test_a_correction_downwards_goes_out_as_a_negative_increment(world):
     world.push()
     assert list(Push.objects.order_by("sequence").values_list("value", flat=True)) == [9, -4]
     assert_said_once(world, 5)
+
+
+def test_a_verdict_on_a_push_releases_the_hold_that_it_made_and_no_other(world):
+    world.mapping()
+    world.customer("c2")
+    world.sandbox.fault("bad_request", path=EVENTS, count=2)
+    for ref in ("c1", "c2"):
+        world.use(5, customer=ref)
+    world.push()
+    # As if the price had changed meanwhile: what is sent to c1 now would be lost.
+    held = PushCursor.objects.filter(customer_ref="c1")
+    assert held.update(held_reason="price_change_loss: the price was replaced") == 1
+    for push in Push.objects.filter(state="parked"):
+        review.settle_push(
+            tenant_id=world.acme.pk, push_id=push.id, verdict="rejected", note="put right",
+            actor="ada", now=world.now,
+        )  # fmt: skip
+    world.settle()
+    assert (world.at_stripe(), world.at_stripe("c2")) == (0, 5)
+    review.release_cursors(
+        tenant_id=world.acme.pk, mapping_id=held.get().mapping_id, mode="live", actor="ada",
+        now=world.now,
+    )  # fmt: skip
+    world.settle()
+    assert world.at_stripe() == 5
+
+
+def test_ten_thousand_held_cursors_would_be_released_by_a_handful_of_short_statements(world):
+    mapping = world.mapping()
+    PushCursor.objects.bulk_create(
+        PushCursor(
+            tenant_id=world.acme.pk, mapping_id=mapping.pk, customer_ref=f"c{number}",
+            period_start=at(1, 0), period_end=at(1, 0, month=12), mode="live",
+            held_at=world.now, held_reason="no_meter: gone",
+        )
+        for number in range(60)
+    )  # fmt: skip
+    place = {"tenant_id": world.acme.pk, "mapping_id": mapping.pk, "mode": "live"}
+    with CaptureQueriesContext(connection) as said:
+        assert review.release_cursors(**place, actor="ada", now=world.now) == 60
+    assert max(len(each["sql"]) for each in said if "billing_push" in each["sql"]) < 1_000
+    assert not PushCursor.objects.exclude(held_at=None, seen_revision=-1).exists()
+    assert review.release_cursors(**place, actor="ada", now=world.now) == 0

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from psycopg import sql
 
 from billing.models import CustomerLink, Push, PushCursor, StripeAccount
-from billing.services import anchors, gate
+from billing.services import anchors, gate, settling
 from billing.services.running import plan_now
 from billing.stripe.client import client_for
 from ledger.services.registry import forget_cached_metrics
@@ -183,3 +183,16 @@ def test_marks_never_run_ahead_of_the_account_and_are_never_lowered(world, setti
     world.use(1)
     world.push()
     assert world.at_stripe() == 6, "without a mark the same database goes on"
+
+
+def test_a_lane_is_found_by_an_index_whatever_the_number_of_pushes(world):
+    """Settling an outcome and reading back after a restore look at one lane's days each."""
+    world.mapping()
+    world.use(5)
+    world.push()
+    push = Push.objects.get()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        found = settling._same_day(push).filter(state="acknowledged")
+        assert "push_acknowledged_by_lane" in found.explain()
+        assert "push_unsettled" in found.model.objects.exclude(state="acknowledged").explain()

@@ -420,6 +420,19 @@ def test_an_outage_leaves_events_waiting_and_a_crash_after_storing_loses_none(wo
     assert WebhookInbox.objects.get().status == "ignored"
 
 
+def test_a_worker_that_lost_its_lease_says_nothing_of_the_event_any_more(world):
+    told("invoice.paid", {"id": "in_1", "object": "invoice"})
+    WebhookInbox.objects.update(not_before=world.now)
+    slow = inbox._claim(world.now)
+    assert slow is not None
+    later = world.now + timedelta(minutes=2)
+    assert inbox.process_inbox(now=later) == 1
+    ended = WebhookInbox.objects.values().get()
+    assert ended["status"] == "ignored"
+    assert inbox._later(slow, "Stripe did not answer", later) is False
+    assert WebhookInbox.objects.values().get() == ended
+
+
 def test_created_is_read_in_both_styles(db):
     post(event())
     assert WebhookInbox.objects.get().created_at == datetime.fromtimestamp(1_700_000_000, UTC)

@@ -11,9 +11,10 @@ import pytest
 
 from billing.models import PriceMapping
 from ledger.services.registry import forget_cached_metrics, metric_ids
-from reconciliation.models import Finding, ReportLine
+from reconciliation.models import Finding, ReportLine, Run
 from reconciliation.selectors import report_sums, reports
 from reconciliation.selectors.reports import Filter, Row
+from reconciliation.services import closes
 from stripemeter.lib.decimals import EXACT
 from stripemeter.lib.periods import Period
 from stripemeter.tenancy.models import Tenant
@@ -152,3 +153,23 @@ def says_of_a_metric(filters: Filter, rows: list[Row]) -> None:
             )
             for ref in first
         ]
+
+
+def test_a_certificate_adds_up_without_rounding() -> None:
+    forget_cached_metrics()
+    tenant = make_tenant("acme")
+    compared(random.Random(7), tenant)
+    # The run of the last line is taken for one over the whole period.
+    run_id = ReportLine.objects.values_list("run_id", flat=True).last()
+    run = Run.objects.create(id=run_id, tenant=tenant, requested_by="t", requested_at=OCTOBER)
+    document = closes.certificate(run, QUARTER)
+    lines = list(ReportLine.objects.filter(run_id=run_id))
+    assert document["cursors"] == len(lines) > 10
+    with localcontext(EXACT):
+        for line in lines:
+            same = [
+                each for each in lines if (each.metric_id, each.mode) == (line.metric_id, line.mode)
+            ]
+            totals = document["totals"][f"{line.metric_id}/{line.mode}"]
+            assert Decimal(totals["ledger"]) == sum(each.ledger for each in same)
+            assert Decimal(totals["counter"]) == sum(each.counter for each in same)
