@@ -160,8 +160,10 @@ def _apply_meter(prepared: Prepared) -> Effect:
 
 
 def _mappings_of(accounts: tuple[str, ...], price_ids: set[str]) -> dict[int, list[PriceMapping]]:
+    """By tenant, those in force first, then the oldest: the first one's item sets a calendar."""
     by_tenant: dict[int, list[PriceMapping]] = {}
-    for mapping in PriceMapping.objects.filter(stripe_account__in=accounts, price_id__in=price_ids):
+    found = PriceMapping.objects.filter(stripe_account__in=accounts, price_id__in=price_ids)
+    for mapping in found.order_by("-active", "created_at", "pk"):
         by_tenant.setdefault(mapping.tenant_id, []).append(mapping)
     return by_tenant
 

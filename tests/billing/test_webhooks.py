@@ -373,6 +373,34 @@ def test_the_poll_finds_what_no_webhook_brought_and_stores_nothing_twice(world):
     assert WebhookInbox.objects.filter(event_id=again["id"]).count() == 1
 
 
+def test_of_two_mapped_prices_the_same_one_sets_the_calendar_every_time(world):
+    """Whichever row the database gives first: a calendar that flips re-cuts what was billed."""
+    subscription, price = subscribed(world)
+    client = client_for("live").v1
+    known = client.prices.retrieve(price)
+    yearly = client.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 10,
+            "product": str(known.product),
+            "recurring": {
+                "interval": "year",
+                "usage_type": "metered",
+                "meter": world.meter("other"),
+            },
+        }
+    ).id
+    client.subscription_items.create({"subscription": subscription, "price": yearly})
+    world.mapping(price_id=yearly, metric="other")
+    seen = []
+    for first in (price, yearly):
+        # An update moves a row behind the others.
+        PriceMapping.objects.filter(price_id=first).update(currency="usd")
+        assert len(list(sync_subscriptions(now=world.now))) == 1
+        seen.append(BillingCalendar.objects.get().interval)
+    assert seen == ["month", "month"]
+
+
 def test_no_list_of_stripe_is_cut_off_however_many_pages_it_has(world, monkeypatch):
     monkeypatch.setattr(reading, "PAGE_ROWS", 1)
     _, price = subscribed(world)
