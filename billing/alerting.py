@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from billing.models import AlertRule, AlertState
-from stripemeter.lib.decimals import EXACT, plain
+from stripemeter.lib.decimals import EXACT, grouped
 
 Type, Action = AlertRule.Type, AlertRule.Action
 #: Rules about usage go metric by metric; without one they are about every metric.
@@ -98,8 +98,8 @@ def severity_of(rule: AlertRule) -> str:
 def title_of(verdict: Verdict, customer_ref: str) -> str:
     """One line for a list or a subject."""
     what = {
-        Type.THRESHOLD: f"{verdict.metric} reached {plain(verdict.rule.threshold)}",
-        Type.SPIKE: f"{verdict.metric} at {plain(verdict.value)} times the days before",
+        Type.THRESHOLD: f"{verdict.metric} reached {grouped(verdict.rule.threshold)}",
+        Type.SPIKE: f"{verdict.metric} at {grouped(verdict.value)} times the days before",
         Type.BUDGET: f"{verdict.metric or 'the bill'} reached {_money(verdict)}",
         Type.FORECASTED_BUDGET: f"{verdict.metric or 'the bill'} is expected to reach "
         + _money(verdict),
@@ -108,15 +108,15 @@ def title_of(verdict: Verdict, customer_ref: str) -> str:
 
 
 def _money(verdict: Verdict) -> str:
-    return f"{plain(verdict.rule.threshold)} {verdict.unit}".strip()
+    return f"{grouped(verdict.rule.threshold)} {verdict.unit}".strip()
 
 
 def text_of(verdict: Verdict) -> str:
     """The numbers, for a description."""
     unit = f" {verdict.unit}" if verdict.unit and verdict.rule.type != Type.SPIKE else ""
     return (
-        f"{plain(verdict.value)}{unit} in the period from {verdict.bucket_start:%Y-%m-%d} to "
-        f"{verdict.bucket_end:%Y-%m-%d}; the rule speaks from {plain(verdict.rule.threshold)}."
+        f"{grouped(verdict.value)}{unit} in the period from {verdict.bucket_start:%Y-%m-%d} to "
+        f"{verdict.bucket_end:%Y-%m-%d}; the rule speaks from {grouped(verdict.rule.threshold)}."
     )
 
 

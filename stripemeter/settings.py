@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from csp.constants import NONCE
+from django.templatetags.static import static
 
 from stripemeter.lib.env import (
     ConfigurationError,
@@ -211,11 +212,13 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGOUT_REDIRECT_URL = "admin:login"
 AXES_FAILURE_LIMIT = 8
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "ops/locked.html"
 AXES_CLIENT_IP_CALLABLE = "stripemeter.lib.addresses.request_address"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_HTTPONLY = True
@@ -349,6 +352,7 @@ LANGUAGES = [
 ]
 LOCALE_PATHS = [BASE_DIR / "widget" / "locale"]
 USE_I18N = True
+FORMAT_MODULE_PATH = "stripemeter.formats"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
@@ -422,6 +426,10 @@ UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "StripeMeter",
     "SITE_HEADER": "StripeMeter",
     "SITE_URL": "/",
+    "SITE_ICON": lambda request: static("img/mark.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("img/mark.svg")},
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     # The accent of the operators' pages (static/css/tokens.css), lighter and darker.

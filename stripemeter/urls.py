@@ -28,3 +28,5 @@ urlpatterns = [
     path("", include("widget.urls")),
     path("", include("reconciliation.urls")),
 ]
+
+handler500 = "stripemeter.errorpages.server_error"

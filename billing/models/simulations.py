@@ -44,6 +44,9 @@ class SimulationBatch(models.Model):
     created_by = models.CharField(max_length=200)
     created_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name_plural = "simulation batches"
+
     def __str__(self) -> str:
         return self.name
 

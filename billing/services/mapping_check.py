@@ -8,6 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import F
+
 from billing import formulas
 from billing.models import Mode, PriceMapping
 from billing.pricing import (
@@ -29,6 +31,11 @@ from stripemeter.lib.decimals import EXACT
 
 PREVIEW_ROWS = 8
 GOOD, WARN, BAD = "good", "warn", "bad"
+#: Where a counter keeps the number of each aggregation.
+_COLUMNS = {
+    "sum": "sum", "count": "event_count", "max": "max", "min": "min", "last": "last",
+    "unique": "unique_count",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,8 @@ def _preview(tenant_id: int, metric: str, draft: PriceMapping, now: datetime) ->
     price = _price(draft)
     rater = Rater(price, RuleSet.STRIPE) if price is not None else None
     rows = []
-    for counter in counters.order_by("-sum", "customer_ref")[:PREVIEW_ROWS]:
+    largest = F(_COLUMNS[draft.aggregation]).desc(nulls_last=True)
+    for counter in counters.order_by(largest, "customer_ref")[:PREVIEW_ROWS]:
         quantity = _total(counter, draft.aggregation) + counter.adjusted
         units = max(billed_units(quantity, draft), Decimal(0))
         carry = EXACT.subtract(quantity, EXACT.multiply(units, Decimal(draft.unit_factor)))
@@ -176,15 +184,7 @@ def _preview(tenant_id: int, metric: str, draft: PriceMapping, now: datetime) ->
 
 
 def _total(counter: Counter, aggregation: str) -> Decimal:
-    found = {
-        "sum": counter.sum,
-        "count": counter.event_count,
-        "max": counter.max,
-        "min": counter.min,
-        "last": counter.last,
-        "unique": counter.unique_count,
-    }[aggregation]
-    return Decimal(found or 0)
+    return Decimal(getattr(counter, _COLUMNS[aggregation]) or 0)
 
 
 def known_prices(*, mode: str) -> list[dict[str, Any]]:

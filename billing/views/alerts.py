@@ -217,11 +217,11 @@ def _given(rule: AlertRule) -> dict[str, str]:
 
 def _form(request: Any, given: dict[str, str], problems: dict[str, str]) -> dict[str, Any]:
     hints = (
-        ("to", "Mail to", "addresses with commas; empty: the owners", "email"),
+        ("to", "Mail to", "Addresses with commas. Empty: the owners", "email"),
         ("webhookUrl", "Slack incoming webhook", "https://hooks.slack.com/…", "slack"),
-        ("currency", "Currency of a budget", "empty: the only one of the bill", "budget"),
-        ("baselineDays", "Days a spike is compared with", "7", "spike"),
-        ("minimum", "Ignore spikes below (units a day)", "0", "spike"),
+        ("currency", "Currency of a budget", "Empty: the only one of the bill", "budget"),
+        ("baselineDays", "Days a spike is compared with", "Empty: 7", "spike"),
+        ("minimum", "Ignore spikes below", "Units a day. Empty: none is ignored", "spike"),
     )
     known = {"threshold", "type", "action", "customerRef", "metric"}
     known |= {f"config.{name}" for name, *_ in hints}

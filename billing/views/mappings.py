@@ -25,22 +25,34 @@ from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.pages import filters_of
 from stripemeter.tenancy.operators import Operator, operator_page
 
-#: Fields of the form: wire name, label, and a hint. Fields of choice and flags come after.
+#: Text fields of the form: wire name, label, what to write there.
 TEXTS = (
+    ("unitFactor", "Units of the metric per billed unit", "1 bills each unit"),
+    ("valueDecimals", "Decimals of a value sent", "0 to 12"),
     ("stripeAccount", "Stripe account", "default, or acct_…"),
     ("priceId", "Price", "price_…"),
+    ("currency", "Currency", "Of the price, such as usd. Empty: the price's own"),
+    ("stripeMeterEventName", "Meter event name", "Empty: the metric's name"),
     ("subscriptionItemId", "Subscription item", "si_…, only for legacy usage records"),
-    ("currency", "Currency", "of the price, such as usd"),
-    ("stripeMeterEventName", "Meter event name", "empty: the metric's name"),
-    ("unitFactor", "Units of the metric per billed unit", "1"),
-    ("valueDecimals", "Decimals of a value sent", "0 to 12"),
-    ("effectiveFrom", "In force from", "midnight UTC, such as 2026-12-01T00:00:00Z"),
-    ("effectiveTo", "In force until", "midnight UTC; empty: no end"),
-    ("shadowStripeAccount", "Shadow account", "a Stripe test account"),
+    ("effectiveFrom", "In force from", "A midnight UTC: 2026-12-01T00:00:00Z. Empty: always"),
+    ("effectiveTo", "In force until", "A midnight UTC. Empty: no end"),
+    ("shadowStripeAccount", "Shadow account", "A Stripe test account"),
     ("shadowPriceId", "Shadow price", "price_… in that account"),
-    ("shadowSubscriptionItemId", "Shadow subscription item", "si_…"),
+    ("shadowSubscriptionItemId", "Shadow subscription item", "si_…, only for usage records"),
 )
 FLAGS = (("active", "Active"), ("shadow", "Shadow mode: push to the shadow account as well"))
+CHOICES = (
+    ("aggregation", "Number that is billed", AGGREGATIONS),
+    ("pushSemantics", "What a push says", SEMANTICS),
+)
+#: The form's parts, in the order in which one decides.
+PARTS = (
+    ("What is billed", ("aggregation", "pushSemantics", "unitFactor", "valueDecimals")),
+    ("Where it goes", ("stripeAccount", "priceId", "currency", "stripeMeterEventName",
+                       "subscriptionItemId")),
+    ("When", ("effectiveFrom", "effectiveTo", "active")),
+    ("Shadow", ("shadowStripeAccount", "shadowPriceId", "shadowSubscriptionItemId", "shadow")),
+)  # fmt: skip
 NUMBERS = ("unitFactor", "valueDecimals")
 #: Fields that are left out when empty, rather than set to nothing.
 REQUIRED = ("stripeAccount", "priceId", *NUMBERS)
@@ -122,7 +134,7 @@ def mapping(request: Any, mapping_id: UUID) -> HttpResponse:
             return redirect("ops:mapping", mapping_id=mapping_id)
     totals, totals_at = totals_of(operator.tenant.pk)
     context = {
-        "title": f"{found.metric.name}, mapping",
+        "title": f"Mapping of {found.metric.name}",
         "mapping": found,
         "price": price_of(found),
         "totals": [row for row in totals if row.metric == found.metric.name][:12],
@@ -183,23 +195,19 @@ def _column(wire: str) -> str:
 
 
 def _form(given: dict[str, str], problems: dict[str, str]) -> dict[str, Any]:
-    known = {name for name, _, _ in TEXTS} | {"metric", "aggregation", "pushSemantics"}
+    fields: dict[str, dict[str, Any]] = {
+        **{name: {"label": label, "hint": hint} for name, label, hint in TEXTS},
+        **{name: {"label": label, "options": values} for name, label, values in CHOICES},
+        **{name: {"label": label, "flag": True, "on": given.get(name) == "on"}
+           for name, label in FLAGS},
+    }  # fmt: skip
+    for name, field in fields.items():
+        field |= {"name": name, "value": given.get(name, ""), "wrong": problems.get(name)}
     return {
         "given": given,
         "problems": problems,
-        "general": [text for name, text in problems.items() if name not in known],
-        "texts": [
-            {"name": name, "label": label, "hint": hint, "value": given.get(name, ""),
-             "wrong": problems.get(name)}
-            for name, label, hint in TEXTS
+        "general": [text for name, text in problems.items() if name not in {"metric", *fields}],
+        "parts": [
+            {"title": title, "fields": [fields[name] for name in names]} for title, names in PARTS
         ],
-        "flags": [
-            {"name": name, "label": label, "on": given.get(name) == "on"} for name, label in FLAGS
-        ],
-        "choices": [
-            {"name": "aggregation", "label": "Number that is billed", "values": AGGREGATIONS,
-             "value": given.get("aggregation"), "wrong": problems.get("aggregation")},
-            {"name": "pushSemantics", "label": "What a push says", "values": SEMANTICS,
-             "value": given.get("pushSemantics"), "wrong": problems.get("pushSemantics")},
-        ],
-    }  # fmt: skip
+    }

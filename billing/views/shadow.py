@@ -39,7 +39,7 @@ def shadow(request: Any, mapping_id: UUID) -> HttpResponse:
     found = parity.conditions(mapping=mapping, target=target, found=sides)
     asked = mapping.cutover or {}
     context = {
-        "title": f"{mapping.metric.name}, shadow against live",
+        "title": f"Shadow of {mapping.metric.name} against live",
         "mapping": mapping,
         "parity": sides,
         "parity_at": sides_at,

@@ -18,7 +18,7 @@ from billing.views.forms import by_field
 from billing.views.whatif import price_in_words
 from counters.selectors import current_usage, period_of
 from stripemeter.lib import clock, strictjson
-from stripemeter.lib.decimals import NotANumber, decimal_of, plain
+from stripemeter.lib.decimals import NotANumber, decimal_of, grouped, plain
 from stripemeter.lib.errors import Forbidden, ProblemError, invalid
 from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.pages import filters_of
@@ -224,8 +224,8 @@ def shown_invoice(invoice: Invoice) -> dict[str, Any]:
                         "over": row.over,
                         "up_to": row.up_to,
                         "units": row.units,
-                        "unit": major(row.unit_amount, places),
-                        "flat": major(row.flat_amount, places),
+                        "unit": grouped(major(row.unit_amount, places), places),
+                        "flat": row.flat_amount and grouped(major(row.flat_amount, places), places),
                         "amount": major(row.amount, places),
                     }
                     for row in line.breakdown

@@ -156,7 +156,7 @@ def delivery(request: Any, delivery_id: UUID) -> HttpResponse:
     """One message: what it says and every try."""
     found = reads.delivery(tenant_id=request.operator.tenant.pk, delivery_id=delivery_id)
     context = {
-        "title": f"{found.event_type}, message",
+        "title": f"Message {found.event_type}",
         "delivery": found,
         "tries": list(found.tries.order_by("number")),
         "repeatable": found.status != Delivery.Status.PENDING,

@@ -19,7 +19,7 @@ from billing.views.forms import by_field, number
 from billing.whatif_api import csv_response
 from stripemeter.lib import clock, strictjson
 from stripemeter.lib.charts import Column, columns
-from stripemeter.lib.decimals import plain
+from stripemeter.lib.decimals import grouped
 from stripemeter.lib.errors import ProblemError, invalid
 from stripemeter.tenancy.operators import Operator, operator_page
 
@@ -79,20 +79,20 @@ def price_in_words(price: Price) -> str:
     """A price in one line, for people."""
 
     def money(amount: Decimal) -> str:
-        return plain(amount.scaleb(-price.exponent))
+        return grouped(amount.scaleb(-price.exponent), price.exponent)
 
     if price.tiers:
         tiers = ", ".join(
-            f"{'to ' + plain(tier.up_to) if tier.up_to is not None else 'above'} "
+            f"{'up to ' + grouped(tier.up_to) if tier.up_to is not None else 'above'} "
             f"{money(tier.unit_amount)}"
             + (f" + {money(tier.flat_amount)}" if tier.flat_amount else "")
             for tier in price.tiers
         )
-        return f"{price.currency} {price.model}: {tiers}"
+        return f"{price.model}, in {price.currency}: {tiers}"
     if price.transform is not None:
-        size = plain(price.transform.divide_by)
-        return f"{price.currency} {money(price.unit_amount)} per {size}"
-    return f"{price.currency} {money(price.unit_amount)} each"
+        size = grouped(price.transform.divide_by)
+        return f"{money(price.unit_amount)} {price.currency} per {size}"
+    return f"{money(price.unit_amount)} {price.currency} each"
 
 
 def _document(given: dict[str, str]) -> dict[str, Any]:

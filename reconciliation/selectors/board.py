@@ -106,17 +106,15 @@ def _blockers(found: dict[str, Any], period: Period, last: Run | None, now: date
         blockers.append("the period is not over")
     if last is None or last.finished_at is None or last.finished_at < period.end:
         blockers.append("no run since the period ended")
-    for name, what in (
-        ("lateInbox", "adjustments wait for approval"),
-        ("pushesUnderWay", "pushes are under way"),
-        ("pushesUnknown", "pushes need a decision"),
+    for number, one, many in (
+        (found["lateInbox"], "adjustment waits for approval", "adjustments wait for approval"),
+        (found["pushesUnderWay"], "push is under way", "pushes are under way"),
+        (found["pushesUnknown"], "push needs a decision", "pushes need a decision"),
+        (sum(each["count"] for each in found["findings"]), "open finding", "open findings"),
+        (found["cursors"]["unread"], "cursor was not read", "cursors were not read"),
     ):
-        if found[name]:
-            blockers.append(f"{found[name]} {what}")
-    if found["findings"]:
-        blockers.append(f"{sum(each['count'] for each in found['findings'])} open findings")
-    if found["cursors"]["unread"]:
-        blockers.append(f"{found['cursors']['unread']} cursors were not read")
+        if number:
+            blockers.append(f"{number} {one if number == 1 else many}")
     return blockers
 
 

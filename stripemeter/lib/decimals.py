@@ -64,6 +64,14 @@ def plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def grouped(number: Decimal, places: int = 0) -> str:
+    """Every digit, in groups of three, with at least ``places`` decimals: 1234.5 is 1,234.50."""
+    whole, _, decimals = plain(number).partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    decimals = decimals.ljust(places, "0")
+    return f"{sign}{int(digits):,}{'.' if decimals else ''}{decimals}"
+
+
 def fifteen_digits(number: Decimal) -> Decimal:
     """``number`` as a double keeps it: what Stripe's sums can be compared to."""
     return _DOUBLE.plus(number)

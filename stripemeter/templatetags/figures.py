@@ -2,11 +2,14 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 from django import template
 
-from stripemeter.lib import clock
-from stripemeter.lib.decimals import plain
+from billing.pricing.currencies import currency_exponent
+from stripemeter.lib import clock, strictjson
+from stripemeter.lib.decimals import grouped
 
 register = template.Library()
 
@@ -44,17 +47,36 @@ _TONES = {
 @register.filter
 def figure(value: Decimal | int | None) -> str:
     """Every digit of a quantity, in groups of three; a dash where there is none."""
-    if value is None:
-        return "–"
-    whole, point, decimals = plain(Decimal(value)).partition(".")
-    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
-    return f"{sign}{int(digits):,}{point}{decimals}"
+    return "–" if value is None else grouped(Decimal(value))
 
 
 @register.filter
 def amount(value: Decimal | None) -> str:
     """Money in major units with the currency's places; a dash where there is none."""
     return "–" if value is None else f"{value:,f}"
+
+
+@register.filter
+def money(minor: Decimal | int | None, currency: str | None) -> str:
+    """Money kept in minor units as people write it: 1250 in usd is ``12.50 USD``."""
+    if minor is None or not currency:
+        return "–"
+    places = currency_exponent(currency)
+    return f"{grouped(Decimal(minor).scaleb(-places), places)} {currency.upper()}"
+
+
+@register.filter
+def unit_price(major: Decimal | None, currency: str | None) -> str:
+    """A price per unit with every digit it has, and at least the currency's own places."""
+    if major is None or not currency:
+        return "–"
+    return f"{grouped(major, currency_exponent(currency))} {currency.upper()}"
+
+
+@register.filter
+def json(value: Any) -> str:
+    """A stored document as JSON, as it came in or would go out, one member a line."""
+    return msgspec.json.format(strictjson.dumps_sorted(value), indent=2).decode()
 
 
 @register.filter

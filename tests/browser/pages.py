@@ -11,7 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from counters.models import Counter
 from ledger.models import Event, Metric
-from reconciliation.models import Finding
+from reconciliation.models import Finding, PeriodClose
+from stripemeter.lib import clock
 from stripemeter.tenancy.models import Tenant
 
 #: Pages of the namespace that are no operator's, and why.
@@ -88,6 +89,8 @@ def example(parameter: str, route: str, tenant: Tenant) -> Any:
     """A value of a route's parameter that exists in the tenant, or None."""
     if parameter == "key":
         return Event.objects.filter(tenant_id=tenant.pk).values_list("key", flat=True).first()
+    if parameter == "month":
+        return clock.now().strftime("%Y-%m")
     if parameter == "name":
         return Metric.objects.filter(tenant=tenant).values_list("name", flat=True).first()
     # ``mapping_id`` of a mapping: the model whose name ends in that word.
@@ -112,6 +115,8 @@ def page_url(route: Route, tenant: Tenant) -> str | None:
     if None in values.values():
         return None
     url = reverse(f"ops:{route.name}", kwargs=values)
+    if route.name == "certificate" and not PeriodClose.objects.filter(tenant=tenant).exists():
+        return None
     if route.name == "plan-new":
         rows = Finding.objects.filter(tenant=tenant, closed_at__isnull=True, state="open")
         finding = rows.order_by("cause", "pk").first()

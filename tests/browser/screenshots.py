@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (1600, 360)
 THEMES = ("light", "dark")
 OPERATOR = "screenshots"
+#: Panels came, and Swagger UI has drawn its operations.
+_READY = """() => !document.querySelector('.panel.loading') &&
+  (!document.querySelector('#swagger-ui') || document.querySelector('.opblock'))"""
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def demo() -> Iterator[Path]:
 
 
 def furnish() -> tuple[Any, str]:
-    """Something on every page: a drift, corrections, a conflict, a member; the session cookie."""
+    """A drift, a correction, a conflict and a member; the tenant and a session's cookie."""
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import User
@@ -91,55 +94,86 @@ def furnish() -> tuple[Any, str]:
     return tenant, str(session.session_key)
 
 
-def addresses(tenant: Any) -> dict[str, str]:
-    """Name and address of every page."""
+def operators_client() -> Any:
+    """Who may do everything."""
+    from django.contrib.auth.models import User
     from django.test import Client
 
-    from tests.browser.pages import NOT_AN_OPERATORS, admin_lists, operator_routes, page_url
-
     client = Client()
-    from django.contrib.auth.models import User
-
     client.force_login(
         User.objects.get(username=OPERATOR), backend="django.contrib.auth.backends.ModelBackend"
     )
-    found = {"login": "/admin/login/", "docs": "/docs"}
+    return client
+
+
+def addresses(client: Any, tenant: Any) -> dict[str, str]:
+    """Name and address of every page."""
+    from tests.browser.furnishing import further_addresses
+    from tests.browser.pages import NOT_AN_OPERATORS, admin_lists, operator_routes, page_url
+
+    found = further_addresses(_refs(tenant)[0])
     for route in operator_routes():
         if route.name in NOT_AN_OPERATORS or route.is_panel:
             continue
         url = page_url(route, tenant)
-        if url is None:
+        answer = None if url is None else client.get(url)
+        if answer is None:
             sys.stderr.write(f"{route.name}: nothing in the demo to show\n")
-        elif client.get(url).status_code != 405:  # an act, not a page
-            found[route.name] = url
+        elif not answer.streaming and b"<!DOCTYPE" in answer.content[:200]:
+            # No act, fragment or file.
+            found[route.name] = str(url)
     for url in admin_lists():
         if client.get(url).status_code == 200:  # tables of other libraries are closed to operators
             found[url.strip("/").replace("/", "-")] = url
     return found
 
 
+def _refs(tenant: Any) -> list[str]:
+    """Two customers: the one with the most usage, and one whose use is capped."""
+    from counters.models import Counter
+
+    rows = Counter.objects.filter(tenant_id=tenant.pk).order_by("-sum", "customer_ref")
+    return list(rows.values_list("customer_ref", flat=True)[:2])
+
+
 def widget(base: str, tenant: Any) -> dict[str, str]:
-    """The widget's page of the largest customer, whole and compact."""
+    """The widget's page: whole, compact, in every language, at a cap, without usage, refused."""
     from datetime import timedelta
 
-    from counters.models import Counter
+    from django.conf import settings
+
     from stripemeter.lib import clock
     from stripemeter.tenancy.principals import Principal
     from widget.services import sessions
 
-    counter = Counter.objects.filter(tenant_id=tenant.pk).order_by("-sum").first()
-    assert counter is not None
     principal = Principal(tenant.pk, tenant.key, "screenshots", frozenset({"widget:mint"}))
-    minted = sessions.mint_session(
-        principal=principal, customer_ref=counter.customer_ref, origins=[base],
-        lifetime=timedelta(minutes=15), metrics=None, now=clock.now(),
-    )  # fmt: skip
-    place = f"/widget/embed?token={minted.token}"
-    return {"widget": place, "widget-compact": f"{place}&compact=1"}
+
+    def place(ref: str) -> str:
+        minted = sessions.mint_session(
+            principal=principal, customer_ref=ref, origins=[base],
+            lifetime=timedelta(minutes=15), metrics=None, now=clock.now(),
+        )  # fmt: skip
+        return f"/widget/embed?token={minted.token}"
+
+    largest, capped = _refs(tenant)
+    whole = place(largest)
+    return {
+        "widget": whole,
+        "widget-compact": f"{whole}&compact=1",
+        "widget-capped": place(capped),
+        "widget-empty": place("cust_without_usage"),
+        "widget-refused": "/widget/embed?token=nonsense",
+        **{f"widget-{code}": f"{whole}&locale={code}" for code, _ in settings.LANGUAGES},
+    }
 
 
-def shoot(base: str, cookie: str, pages: dict[str, str], out: Path) -> list[str]:
-    """Open every page in every form; what went wrong on any."""
+def shoot(
+    base: str, cookie: str, pages: dict[str, str], made: dict[str, str], out: Path
+) -> list[str]:
+    """Open every page in every form; what went wrong on any.
+
+    ``made`` is HTML by name of page, shown in the place of what its address would answer.
+    """
     from playwright.sync_api import sync_playwright
 
     wrong: list[str] = []
@@ -156,11 +190,13 @@ def shoot(base: str, cookie: str, pages: dict[str, str], out: Path) -> list[str]
                 page = context.new_page()
                 page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
                 page.on("console", lambda said: _heard(said, wrong))
+                for name, html in made.items():
+                    page.route(f"{base}{pages[name]}", _answer(html))
                 for name, path in pages.items():
                     if name == "login":  # one who is signed in would see home
                         context.clear_cookies()
                     page.goto(base + path, wait_until="load", timeout=60_000)
-                    page.wait_for_function("() => !document.querySelector('.panel.loading')")
+                    page.wait_for_function(_READY)
                     sideways = page.evaluate(
                         "() => document.documentElement.scrollWidth - innerWidth"
                     )
@@ -174,8 +210,13 @@ def shoot(base: str, cookie: str, pages: dict[str, str], out: Path) -> list[str]
     return wrong
 
 
+def _answer(html: str) -> Any:
+    return lambda route: route.fulfill(body=html, content_type="text/html")
+
+
 def _heard(said: Any, wrong: list[str]) -> None:
-    if said.type == "error":
+    # A refusal has the status of one, which the browser reports of the page itself.
+    if said.type == "error" and not said.text.startswith("Failed to load resource"):
         wrong.append(f"{said.location.get('url')}: {said.text}")
 
 
@@ -201,15 +242,24 @@ def _main(folder: Path, options: argparse.Namespace) -> None:
     django.setup()
     from django.conf import settings
 
+    from billing.models import AlertRule
+    from tests.browser.furnishing import made_pages, use_the_pages
+
     base = settings.PUBLIC_URL
     # Only addresses are asked for here, and nothing of Playwright's loop is running yet.
     tenant, cookie = furnish()
     settings.ALLOWED_HOSTS = ["*"]
-    pages = addresses(tenant) | widget(base, tenant)
+    client = operators_client()
+    if not AlertRule.objects.filter(tenant=tenant).exists():
+        use_the_pages(client, capped=_refs(tenant)[1])
+    made = made_pages(client)
+    pages = addresses(client, tenant) | widget(base, tenant)
+    pages |= {name: f"/shown/{name}" for name in made}
     if options.only:
         pages = {name: url for name, url in pages.items() if name in options.only}
+        made = {name: html for name, html in made.items() if name in pages}
     options.out.mkdir(parents=True, exist_ok=True)
-    wrong = shoot(base, cookie, pages, options.out)
+    wrong = shoot(base, cookie, pages, made, options.out)
     shots = len(pages) * len(WIDTHS) * len(THEMES)
     sys.stdout.write(f"{shots} screenshots of {len(pages)} pages in {options.out}\n")
     sys.stdout.write("".join(f"wrong: {line}\n" for line in sorted(set(wrong))))

@@ -99,9 +99,9 @@ def test_a_replay_looks_first_then_sets_right_and_shows_its_progress(
     broken.update(sum=1, event_count=2_000_000)
     mai = visit("mai")
     mai.go("/admin/replay/")
-    mai.page.get_by_role("button", name="Look", exact=True).click()
+    mai.page.get_by_role("button", name="Compare", exact=True).click()
     says(mai, "More than a million events")
-    for button, total in (("Look in the background", 1), ("Set right in the background", right)):
+    for button, total in (("Compare in the background", 1), ("Set right in the background", right)):
         mai.page.get_by_role("button", name=button).click()
         mai.page.wait_for_url(re.compile(r"/admin/operations/[0-9a-f-]{36}"))
         says(mai, "a worker takes it within seconds")

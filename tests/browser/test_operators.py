@@ -60,7 +60,7 @@ def test_an_operator_maps_a_metric_and_its_usage_reaches_stripe(site: Site, visi
     mai.go("/admin/pushes/")
     page.locator(f"main a[href$='{push.id}']").click()
     page.wait_for_url(re.compile(r"/admin/pushes/[0-9a-f-]{36}"))
-    assert "Acknowledged" in mai.text()
+    assert "acknowledged" in mai.text()
 
 
 def test_a_finding_is_explained_and_a_viewer_only_reads_it(site: Site, visit: Any) -> None:
@@ -72,7 +72,7 @@ def test_a_finding_is_explained_and_a_viewer_only_reads_it(site: Site, visit: An
     max_.go("/admin/findings/")
     max_.page.get_by_role("link", name=re.compile(r"\d{4}-")).first.click()
     max_.page.fill("textarea[name=note]", "Known import.")
-    max_.page.get_by_role("button", name="Explained").click()
+    max_.page.get_by_role("button", name="Explain", exact=True).click()
     max_.page.wait_for_function("() => document.body.innerText.includes('Recorded.')")
     finding.refresh_from_db()
     assert finding.state == "explained"

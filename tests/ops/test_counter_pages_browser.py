@@ -94,7 +94,7 @@ def test_usage_is_replayed_backfilled_and_cut_anew_in_a_browser(desk: Desk, tmp_
     page = desk.page
     desk.go("/admin/replay/")
     desk.look("replay")
-    page.click("button:text-is('Look')")
+    page.click("button:text-is('Compare')")
     page.wait_for_selector("text=1 counter differs from the events")
     desk.look("replay-looked")
     page.click("button:text-is('Set 1 counter right')")

@@ -80,12 +80,12 @@ def test_open_findings_block_closing_unless_forced_with_a_note(over):
     foreign(over, 3, seconds_ago=10 * 86_400)
     settled(over)
     reconcile(over)
-    with pytest.raises(Conflict, match="1 open findings"):
+    with pytest.raises(Conflict, match="1 open finding"):
         closed(over)
     row = closes.close(
         tenant_id=over.acme.pk, period=NOVEMBER, actor="ada", now=over.now, note="known", force=True
     )
-    assert row.board["blockers"] == ["1 open findings"]
+    assert row.board["blockers"] == ["1 open finding"]
     over.move(minutes=1)
     reconcile(over)
     with pytest.raises(Conflict, match="1 findings are open"):

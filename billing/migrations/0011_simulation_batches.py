@@ -1,0 +1,13 @@
+from typing import ClassVar
+
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies: ClassVar = [("billing", "0010_caps_index")]
+
+    operations: ClassVar = [
+        migrations.AlterModelOptions(
+            name="simulationbatch", options={"verbose_name_plural": "simulation batches"}
+        ),
+    ]

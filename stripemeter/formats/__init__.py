@@ -1,0 +1,1 @@
+"""How the admin writes dates: as the operators' pages do, never in twelve hours."""
