@@ -3,6 +3,7 @@
 from django.contrib import admin
 
 from counters.models import Adjustment, BillingCalendar, BillingPeriod, Verification
+from stripemeter.lib.decimals import grouped
 from stripemeter.tenancy.admin_base import OWN_TENANTS, ReadOnlyAdmin, SuperuserAdmin
 
 
@@ -11,12 +12,17 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     """Signed corrections; decided on the page Adjustments, by a second person."""
 
     list_display = (
-        "created_at", "tenant", "metric", "customer_ref", "delta", "reason", "status", "actor",
+        "created_at", "tenant", "metric", "customer_ref", "change", "reason", "status", "actor",
     )  # fmt: skip
     list_filter = (OWN_TENANTS, "status", "reason")
     list_select_related = ("tenant", "metric")
     search_fields = ("id", "customer_ref", "actor", "approved_by", "request_id")
     ordering = ("-created_at",)
+
+    @admin.display(ordering="delta")
+    def change(self, adjustment: Adjustment) -> str:
+        """Without the zeros that the column stores behind the point."""
+        return grouped(adjustment.delta)
 
 
 @admin.register(BillingPeriod)

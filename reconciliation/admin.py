@@ -3,6 +3,7 @@
 from django.contrib import admin
 
 from reconciliation.models import Export, Finding, PeriodClose, RepairPlan, Run
+from stripemeter.lib.decimals import grouped
 from stripemeter.tenancy.admin_base import OWN_TENANTS, ReadOnlyAdmin
 
 
@@ -25,12 +26,17 @@ class FindingAdmin(ReadOnlyAdmin):
     """Differences with a named cause."""
 
     list_display = (
-        "opened_at", "tenant", "cause", "customer_ref", "units", "mode", "severity", "state",
+        "opened_at", "tenant", "cause", "customer_ref", "difference", "mode", "severity", "state",
     )  # fmt: skip
     list_filter = (OWN_TENANTS, "state", "severity", "cause", "mode")
     list_select_related = ("tenant",)
     search_fields = ("id", "customer_ref", "note", "decided_by")
     ordering = ("-opened_at",)
+
+    @admin.display(description="units", ordering="units")
+    def difference(self, finding: Finding) -> str:
+        """Without the zeros that the column stores behind the point."""
+        return grouped(finding.units)
 
 
 @admin.register(RepairPlan)
