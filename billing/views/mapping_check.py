@@ -9,7 +9,7 @@ from django.views.decorators.http import require_POST
 from billing.mappings_api import MappingChanges, NewMapping
 from billing.services import mapping_check
 from billing.views.forms import by_field
-from billing.views.mappings import validated
+from billing.views.mappings import LABELS, validated
 from stripemeter.lib import clock
 from stripemeter.lib.errors import ProblemError
 from stripemeter.tenancy.operators import operator_page
@@ -29,5 +29,6 @@ def check_mapping(request: Any) -> HttpResponse:
             tenant_id=request.operator.tenant.pk, metric=metric, values=values, now=clock.now()
         )
     except ProblemError as problem:
-        context["problems"] = by_field(problem)
+        found = by_field(problem)
+        context["problems"] = {LABELS.get(name, name): text for name, text in found.items()}
     return render(request, "billing/_mapping_check.html", context)

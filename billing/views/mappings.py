@@ -53,6 +53,8 @@ PARTS = (
     ("When", ("effectiveFrom", "effectiveTo", "active")),
     ("Shadow", ("shadowStripeAccount", "shadowPriceId", "shadowSubscriptionItemId", "shadow")),
 )  # fmt: skip
+#: What a person reads for a field's wire name.
+LABELS = {"metric": "Metric", **{name: label for name, label, _ in (*TEXTS, *CHOICES)}}
 NUMBERS = ("unitFactor", "valueDecimals")
 #: Fields that are left out when empty, rather than set to nothing.
 REQUIRED = ("stripeAccount", "priceId", *NUMBERS)

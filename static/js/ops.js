@@ -8,6 +8,12 @@ const menu = (open) => {
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-menu]")) menu();
 });
+// The browser's own way back keeps what was typed into the form that was refused.
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-back]") || history.length < 2) return;
+  event.preventDefault();
+  history.back();
+});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && document.querySelector(".side.open")) menu(false).focus();
 });

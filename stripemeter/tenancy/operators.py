@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from stripemeter.lib.errors import NotFound, ProblemError
 from stripemeter.tenancy.models import Membership, Tenant
@@ -102,13 +103,19 @@ def operator_page(role: str = "viewer") -> Callable[[_View], _View]:
                 return view(request, *args, **kwargs)
             except (ProblemError, Http404) as refused:
                 problem = refused if isinstance(refused, ProblemError) else NotFound()
-                told: dict[str, Any] = {"problem": problem}
+                told: dict[str, Any] = {"problem": problem, "came_from": _came_from(request)}
                 return render(request, "ops/problem.html", told, status=problem.status)
 
         guarded.operator_role = role  # type: ignore[attr-defined]
         return guarded
 
     return decorate
+
+
+def _came_from(request: HttpRequest) -> str:
+    """The page of ours whose form was refused; empty if the browser names none."""
+    page = request.headers.get("Referer", "")
+    return page if url_has_allowed_host_and_scheme(page, {request.get_host()}) else ""
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:

@@ -48,6 +48,17 @@ def test_a_browser_may_name_its_origin_where_it_signs_in_or_takes_an_invitation(
         assert page["Referrer-Policy"] == "same-origin"
 
 
+def test_a_refused_form_leads_back_to_its_page_and_never_to_a_strangers(office: Office) -> None:
+    owner = office.sign_in("owner")
+    form = {"customerRef": "acme-customer", "metric": "api_calls", "delta": "lots"}
+    page = f"http://testserver{reverse('ops:adjustments')}"
+    for came_from, is_ours in ((page, True), ("http://evil.example/", False)):
+        refused = owner.post(reverse("ops:adjustment-new"), form, headers={"Referer": came_from})
+        assert refused.status_code == 400
+        assert (f'href="{came_from}" data-back' in refused.content.decode()) is is_ours
+        assert "evil" not in refused.content.decode()
+
+
 def test_who_signs_out_comes_to_the_sign_in_page(office: Office) -> None:
     left = office.sign_in("viewer").post("/admin/logout/")
     assert left["Location"] == "/admin/login/"

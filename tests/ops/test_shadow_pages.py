@@ -155,7 +155,7 @@ def test_the_check_of_a_mapping_previews_real_usage_and_stores_nothing(office):
     assert "globex" not in shown
     assert not PriceMapping.objects.exists()
     wrong = maintainer.post(url, {**form, "aggregation": "max", "priceId": "nonsense"})
-    assert "priceId" in wrong.content.decode()
+    assert "Price: must match" in wrong.content.decode()
     assert office.sign_in("viewer").post(url, form).status_code == 403
 
 
