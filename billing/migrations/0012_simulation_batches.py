@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("billing", "0010_caps_index")]
+    dependencies: ClassVar = [("billing", "0011_push_lanes")]
 
     operations: ClassVar = [
         migrations.AlterModelOptions(
