@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from billing import push_plan
 from billing.models import CustomerLink, Push, StripeAccount
@@ -93,3 +93,9 @@ def test_the_plan_counts_calls_for_ten_thousand_customers_and_five_metrics(
     said = capsys.readouterr().out
     assert "50,000" in said
     assert "14,400,000" in said
+
+
+@pytest.mark.parametrize("name", ["--interval", "--customers", "--metrics"])
+def test_a_plan_for_nothing_that_can_be_is_refused(name):
+    with pytest.raises(CommandError, match="at least"):
+        call_command("push_plan", name, "-1" if name != "--interval" else "0")

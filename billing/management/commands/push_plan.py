@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +28,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the plan for the size asked for and for what is stored here."""
+        if options["interval"] < 1 or options["customers"] < 0 or options["metrics"] < 0:
+            raise CommandError("Give an interval of at least 1 second and sizes of at least 0.")
         table = Table(title="Stripe calls per day")
         for name in ("what", "asked for", "stored here"):
             table.add_column(name, justify="left" if name == "what" else "right")
