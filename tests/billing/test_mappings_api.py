@@ -77,7 +77,8 @@ def test_a_mapping_is_created_read_changed_and_deleted(acme, globex):
     kept = send(acme, "GET", path).json()
     assert kept["endedAt"]
     assert kept["active"] is False
-    actions = AuditEntry.objects.filter(object_type="mapping").values_list("action", flat=True)
+    entries = AuditEntry.objects.filter(object_type="mapping").order_by("sequence")
+    actions = entries.values_list("action", flat=True)
     assert list(actions) == ["mapping.created", "mapping.updated", "mapping.deleted"]
 
 

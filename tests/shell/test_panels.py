@@ -12,6 +12,9 @@ from django.db import close_old_connections
 from stripemeter.lib import clock
 from stripemeter.lib.panels import KEPT_SECONDS, remembered
 
+#: The suite widens its connection after each request.
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def name() -> Iterator[str]:
