@@ -48,11 +48,16 @@ HELD: LiteralString = (
       AND b.state IN ('frozen', 'sealed') AND b.span @> s.ts))
 """
 )
+#: Stored and not yet folded events ``s``, from the outbox ``p``. The fence keeps a plan that was
+#: made for any customer from reading all events of the largest one.
+PENDING: LiteralString = """ledger_pendingbatch p
+CROSS JOIN LATERAL (SELECT * FROM ledger_event e WHERE e.batch_id = p.batch_id OFFSET 0) s
+"""
 #: Keys of those of the tenant's pending events.
 HELD_KEYS: LiteralString = (
-    """
-SELECT s.key FROM ledger_pendingbatch p
-JOIN ledger_event s ON s.batch_id = p.batch_id
+    "SELECT s.key FROM "
+    + PENDING
+    + """
 JOIN ledger_metric m ON m.id = s.metric_id
 JOIN tenancy_tenant t ON t.id = s.tenant_id
 LEFT JOIN counters_counter c

@@ -28,12 +28,14 @@ FROM (
       AND period_start > %(since)s::timestamptz - %(longest)s::interval
       AND day >= %(since)s::date AND day < %(until)s::date
     UNION ALL
-    SELECT e.metric_id, (e.ts AT TIME ZONE 'UTC')::date, e.quantity, 1, e.quantity, e.quantity,
-           e.quantity, e.ts, e.batch_id, e.key, 0
-    FROM ledger_pendingbatch p JOIN ledger_event e ON e.batch_id = p.batch_id
-    WHERE p.tenant_id = %(tenant)s AND e.metric_id = ANY(%(metrics)s)
-      AND e.customer_ref = %(customer)s AND e.ts >= %(since)s AND e.ts < %(until)s
-      AND e.key NOT IN ("""
+    SELECT s.metric_id, (s.ts AT TIME ZONE 'UTC')::date, s.quantity, 1, s.quantity, s.quantity,
+           s.quantity, s.ts, s.batch_id, s.key, 0
+    FROM """
+    + aggregate_sql.PENDING
+    + """
+    WHERE p.tenant_id = %(tenant)s AND s.metric_id = ANY(%(metrics)s)
+      AND s.customer_ref = %(customer)s AND s.ts >= %(since)s AND s.ts < %(until)s
+      AND s.key NOT IN ("""
     + aggregate_sql.HELD_KEYS
     + """)
     UNION ALL

@@ -78,7 +78,8 @@ SELECT date_trunc(%(interval)s, first_ts, %(zone)s) AS bucket, count(*)::numeric
 ) first WHERE member IS NOT NULL GROUP BY 1 ORDER BY 1
 """
 )
-_FROM_ROLLUPS: LiteralString = """
+_FROM_ROLLUPS: LiteralString = (
+    """
 SELECT date_trunc(%(interval)s, ts) AS bucket, {value} FROM (
     SELECT day::timestamptz AS ts, sum AS quantity, event_count::numeric AS event_count, max, min
     FROM counters_dailyrollup
@@ -87,14 +88,17 @@ SELECT date_trunc(%(interval)s, ts) AS bucket, {value} FROM (
       AND period_start > %(since)s::timestamptz - %(longest)s::interval
       AND day >= %(since)s::date AND day < %(until)s::date
     UNION ALL
-    SELECT e.ts, e.quantity, 1, e.quantity, e.quantity
-    FROM ledger_pendingbatch p JOIN ledger_event e ON e.batch_id = p.batch_id
-    WHERE p.tenant_id = %(tenant)s AND e.metric_id = %(metric)s
-      AND (%(customer)s::text IS NULL OR e.customer_ref = %(customer)s)
-      AND e.ts >= %(since)s AND e.ts < %(until)s AND e.key NOT IN ({held})
+    SELECT s.ts, s.quantity, 1, s.quantity, s.quantity
+    FROM """
+    + aggregate_sql.PENDING
+    + """
+    WHERE p.tenant_id = %(tenant)s AND s.metric_id = %(metric)s
+      AND (%(customer)s::text IS NULL OR s.customer_ref = %(customer)s)
+      AND s.ts >= %(since)s AND s.ts < %(until)s AND s.key NOT IN ({held})
     {adjusted}
 ) parts GROUP BY 1 ORDER BY 1
 """
+)
 _ROLLUP_VALUE: dict[str, LiteralString] = {
     "sum": "sum(quantity)",
     "count": "sum(event_count)",

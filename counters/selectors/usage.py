@@ -50,9 +50,9 @@ FROM (
     + aggregate_sql.MEMBER
     + """)),
            0, max(s.ts), max(s.recorded_at), false
-    FROM ledger_pendingbatch p
-    -- The fence keeps a plan for any customer from reading all events of the largest one.
-    CROSS JOIN LATERAL (SELECT * FROM ledger_event e WHERE e.batch_id = p.batch_id OFFSET 0) s
+    FROM """
+    + aggregate_sql.PENDING
+    + """
     JOIN ledger_metric m ON m.id = s.metric_id
     JOIN tenancy_tenant t ON t.id = s.tenant_id
     LEFT JOIN counters_counter c
