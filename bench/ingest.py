@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, repeat
 from uuid import UUID
 
 import psycopg
@@ -98,9 +98,8 @@ class Bodies:
     def stock(self, size: int, seconds: float) -> Iterator[bytes]:
         """Bodies for a stretch of that length, made now; more are made if it runs out."""
         count = int(seconds * min(FASTEST_POSTS, FASTEST_EVENTS / size)) + 1
-        made = deque(self.make(size) for _ in range(count))
-        while True:
-            yield made.popleft() if made else self.make(size)
+        made = [self.make(size) for _ in range(count)]
+        return chain(made, (self.make(size) for _ in repeat(None)))
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,6 @@ async def _post_for(
 ) -> Sample:
     sample = Sample()
     stock = bodies.stock(batch, seconds)
-    first = next(stock)  # makes them all
-    stock = chain([first], stock)
     connections = [Connection(url, headers) for _ in range(concurrency)]
     for connection in connections:
         await connection.open()

@@ -23,8 +23,17 @@ SUMS_SECONDS = 12
 #: Nothing older is shown; a renewal that takes longer than this is given up by others.
 KEPT_SECONDS, RENEWING_SECONDS = 90, 30
 log = get_logger(__name__)
-_thread = threading.local()
 T = TypeVar("T")
+
+
+class _Thread(threading.local):
+    """What this thread reads once its response is out."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[str, Callable[[], Any]]] = []
+
+
+_thread = _Thread()
 
 
 def remembered(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
@@ -57,23 +66,14 @@ def _read(name: str, read: Callable[[], T]) -> tuple[T, datetime]:
 def _renew_later(name: str, read: Callable[[], Any]) -> None:
     with contextlib.suppress(redis.RedisError):
         if cache.add(f"{name}:renewing", True, timeout=RENEWING_SECONDS):
-            _waiting().append((name, read))
-
-
-def _waiting() -> list[tuple[str, Callable[[], Any]]]:
-    """What this thread reads once its response is out."""
-    if not hasattr(_thread, "waiting"):
-        _thread.waiting = []
-    found: list[tuple[str, Callable[[], Any]]] = _thread.waiting
-    return found
+            _thread.waiting.append((name, read))
 
 
 @receiver(request_finished)
 def _renew(**_signal: Any) -> None:
     """Read what the finished request found old. A failure leaves the old value and its time."""
-    waiting = _waiting()
-    while waiting:
-        name, read = waiting.pop()
+    while _thread.waiting:
+        name, read = _thread.waiting.pop()
         try:
             _read(name, read)
         except Exception:

@@ -57,6 +57,15 @@ def test_an_ended_period_is_pushed_inside_itself_until_its_invoice_is_final(worl
     assert at(31, 0, month=10).timestamp() <= call["timestamp"] < at(1, 0).timestamp()
 
 
+def freeze(world):
+    """The invoice of October is final: its grace is over."""
+    world.move(hours=13)
+    set_period_state(
+        tenant_id=world.acme.pk, customer_ref="c1", period_start=at(1, 0, month=10),
+        state="frozen", now=world.now,
+    )  # fmt: skip
+
+
 def test_a_push_that_stripe_was_too_busy_for_is_not_sent_once_the_invoice_is_final(world):
     world.mapping()
     ended(world)
@@ -65,11 +74,7 @@ def test_a_push_that_stripe_was_too_busy_for_is_not_sent_once_the_invoice_is_fin
     world.push()
     assert (Push.objects.get().state, Push.objects.get().attempts > 0) == ("retry", True)
     world.sandbox.clear_faults()
-    world.move(hours=13)
-    set_period_state(
-        tenant_id=world.acme.pk, customer_ref="c1", period_start=at(1, 0, month=10),
-        state="frozen", now=world.now,
-    )  # fmt: skip
+    freeze(world)
     world.settle()
     assert world.at_stripe() == 0, "it would be on no invoice"
     assert Push.objects.get().state == "rejected"
@@ -82,10 +87,6 @@ def test_a_push_that_may_have_arrived_is_settled_though_the_invoice_is_final(wor
     world.use(7, ts=at(31, 20, month=10))
     world.sandbox.fault("drop_after", path="/v1/billing/meter_events", count=1)
     world.push()
-    world.move(hours=13)
-    set_period_state(
-        tenant_id=world.acme.pk, customer_ref="c1", period_start=at(1, 0, month=10),
-        state="frozen", now=world.now,
-    )  # fmt: skip
+    freeze(world)
     world.settle()
     assert (world.at_stripe(), Push.objects.get().state) == (7, "acknowledged")
