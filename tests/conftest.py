@@ -100,8 +100,11 @@ def django_db_setup(
 def _reset(cluster: Cluster) -> None:
     from django.db import connections
 
+    from ledger.services.registry import forget_cached_metrics
+
     connections["default"].rollback()
     cluster.reset(RUN.database)
+    forget_cached_metrics()
 
 
 @pytest.fixture

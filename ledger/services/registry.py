@@ -1,8 +1,9 @@
 """Metric names to metric ids, registering names that nobody has configured yet."""
 
 import threading
+from functools import partial
 
-from django.db import connection
+from django.db import connection, transaction
 
 _REGISTER = """
 INSERT INTO ledger_metric
@@ -13,7 +14,8 @@ ON CONFLICT (tenant_id, name) DO NOTHING
 _LOOK_UP = "SELECT name, id FROM ledger_metric WHERE tenant_id = %s AND name = ANY(%s)"
 CACHE_ENTRIES_MAX = 100_000
 
-# Names and ids of metrics never change, so what is cached stays right.
+# Names and ids of metrics never change, so what is cached stays right: only what is committed
+# is, since a rollback takes a registration back.
 _ids: dict[tuple[int, str], int] = {}
 _lock = threading.Lock()
 
@@ -37,8 +39,7 @@ def known_metric_id(tenant_id: int, name: str) -> int | None:
         if not rows:
             return None
         found = rows[0][1]
-        with _lock:
-            _ids[tenant_id, name] = found
+        _remember_once_committed(tenant_id, {name: found})
     return found
 
 
@@ -51,11 +52,20 @@ def _load_or_register(tenant_id: int, names: list[str]) -> dict[str, int]:
             cursor.execute(_REGISTER, [tenant_id, new])
             cursor.execute(_LOOK_UP, [tenant_id, new])
             found.update(cursor.fetchall())
+    _remember_once_committed(tenant_id, found)
+    return found
+
+
+def _remember_once_committed(tenant_id: int, found: dict[str, int]) -> None:
+    """At once outside of a transaction."""
+    transaction.on_commit(partial(_remember, tenant_id, found))
+
+
+def _remember(tenant_id: int, found: dict[str, int]) -> None:
     with _lock:
         if len(_ids) > CACHE_ENTRIES_MAX:
             _ids.clear()
         _ids.update({(tenant_id, name): metric_id for name, metric_id in found.items()})
-    return found
 
 
 def forget_cached_metrics() -> None:

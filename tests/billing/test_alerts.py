@@ -14,7 +14,6 @@ from billing.services.alert_runs import evaluate_alerts
 from billing.services.mappings import Actor, create_mapping
 from billing.wakeups import alerts_after_fold
 from counters.services.adjustments import Approver, approve_adjustment, create_adjustment
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import AuditEntry
 from stripemeter.tenancy.recognition import forget_cached_keys
@@ -27,7 +26,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _no_caches() -> None:
     forget_cached_keys()
-    forget_cached_metrics()
 
 
 @pytest.fixture

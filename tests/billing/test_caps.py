@@ -14,7 +14,7 @@ from billing import caps
 from billing.models import AlertRule
 from counters.selectors import period_of
 from counters.services.calendars import set_calendar
-from ledger.services.registry import forget_cached_metrics, metric_ids
+from ledger.services.registry import metric_ids
 from stripemeter.lib import clock
 from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.periods import utc_month
@@ -30,7 +30,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def acme() -> Caller:
     forget_cached_keys()
-    forget_cached_metrics()
     make_caller("globex")
     return make_caller("acme")
 

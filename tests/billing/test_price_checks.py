@@ -9,7 +9,6 @@ import pytest
 from django.core.management import call_command
 
 from billing.services.mappings import Actor, create_mapping
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib import clock
 from tests.builders.ledger import fold, make_event, store
 from tests.builders.tenancy import make_tenant
@@ -17,7 +16,6 @@ from tests.builders.tenancy import make_tenant
 
 @pytest.mark.django_db
 def test_our_totals_are_the_previews_of_stripe(sandbox: Any) -> None:
-    forget_cached_metrics()
     acme = make_tenant("acme")
     tiers = [{"upTo": 100, "unitPrice": "0.013", "flatPrice": "2"},
              {"upTo": None, "unitPrice": "0.0077"}]  # fmt: skip
@@ -33,7 +31,6 @@ def test_our_totals_are_the_previews_of_stripe(sandbox: Any) -> None:
 
 @pytest.mark.django_db
 def test_the_error_table_has_a_row_per_metric_and_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    forget_cached_metrics()
     acme = make_tenant("acme")
     now = clock.now()
     for back in range(36, 0, -1):

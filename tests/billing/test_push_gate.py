@@ -14,7 +14,6 @@ from billing.models import CustomerLink, Push, PushCursor, StripeAccount
 from billing.services import anchors, gate, settling
 from billing.services.running import plan_now
 from billing.stripe.client import client_for
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib import redisclient
 from stripemeter.runtime.postgres import OWNER_ROLE
 from stripemeter.tenancy.models import AuditEntry
@@ -67,7 +66,6 @@ def test_a_restored_backup_pushes_nothing_until_stripe_was_read_back(
     assert world.at_stripe() == 8
     account = world.account()
     restore()
-    forget_cached_metrics()
     if marks != "kept":
         redisclient.client().delete(f"push-epoch:{account.anchor.hex}")
     if marks == "all lost":
@@ -106,7 +104,6 @@ def test_stripe_holding_more_than_the_restored_ledger_waits_for_a_person(world, 
     world.use(3)
     world.push()
     restore()
-    forget_cached_metrics()
     world.push()
     world.move(minutes=31)
     assert gate.rederive(now=world.now).held == 1
@@ -126,7 +123,6 @@ def test_a_customer_that_the_backup_did_not_know_is_read_before_its_first_push(w
     world.use(6, **used)
     world.push()
     restore()
-    forget_cached_metrics()
     world.push()
     world.move(minutes=31)
     gate.rederive(now=world.now)

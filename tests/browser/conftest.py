@@ -16,7 +16,6 @@ from billing.services.mappings import Actor, create_mapping
 from billing.stripe_sandbox.process import SandboxProcess
 from counters.services.adjustments import create_adjustment
 from ledger.models import EventConflict
-from ledger.services.registry import forget_cached_metrics
 from reconciliation.models import Finding
 from stripemeter.demo.catalog import METRICS
 from stripemeter.demo.stripe_side import StripeSide
@@ -100,7 +99,6 @@ def furnish(url: str, sandbox: SandboxProcess, offset: Path) -> Site:
     """Usage, a mapping to a real price of the sandbox, people, and what waits for a decision."""
     from django.conf import settings
 
-    forget_cached_metrics()
     acme = make_caller("acme")
     make_caller("globex")
     now = clock.now()

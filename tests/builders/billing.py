@@ -15,7 +15,7 @@ from billing.stripe_sandbox.process import SandboxProcess
 from counters.services.fold import fold_everything
 from ledger.models import Metric
 from ledger.services.ingest import ingest
-from ledger.services.registry import forget_cached_metrics, metric_ids
+from ledger.services.registry import metric_ids
 from ledger.wire import Columns, StrictEvent, microseconds
 from stripemeter.lib.decimals import plain
 from stripemeter.tenancy.models import Tenant
@@ -164,7 +164,6 @@ class World:
 
 def make_world(sandbox: SandboxProcess) -> World:
     """Acme and Globex, each with customer c1 at Stripe and a meter for ``requests``."""
-    forget_cached_metrics()
     world = World(sandbox, make_tenant("acme"), make_tenant("globex"))
     world.move()
     world.meter()

@@ -11,7 +11,6 @@ from django.test import Client
 from billing.services.mappings import Actor, create_mapping
 from counters.models import Adjustment
 from counters.services.adjustments import create_adjustment
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib import clock, redisclient
 from stripemeter.lib.decimals import decimal_of
 from stripemeter.tenancy.models import Membership, Tenant
@@ -67,7 +66,6 @@ class Office:
 @pytest.fixture(autouse=True)
 def _no_caches() -> None:
     forget_cached_keys()
-    forget_cached_metrics()
     for name in redisclient.client().scan_iter("*:panel-*"):
         redisclient.client().delete(name)
 

@@ -14,7 +14,6 @@ from billing.models import Delivery, WhatIfRun
 from billing.services import alert_rules, endpoints, whatif
 from billing.services.alert_runs import evaluate_alerts
 from billing.services.mappings import Actor, create_mapping
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib import clock
 from stripemeter.tenancy.models import Membership
 from tests.builders.ledger import fold, make_event, store
@@ -36,7 +35,6 @@ TIERS = [
 
 def make_office() -> list[str]:
     """A tenant with rules that were met, an endpoint with a log and a what-if; its pages."""
-    forget_cached_metrics()
     now = clock.now()
     tenant = make_tenant("acme")
     make_tenant("globex")

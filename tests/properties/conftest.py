@@ -1,6 +1,5 @@
 import pytest
 
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.builders.tenancy import Caller, make_caller
 
@@ -8,7 +7,6 @@ from tests.builders.tenancy import Caller, make_caller
 @pytest.fixture(autouse=True)
 def _no_caches() -> None:
     forget_cached_keys()
-    forget_cached_metrics()
 
 
 @pytest.fixture

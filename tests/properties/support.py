@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from django.db import transaction
 from hypothesis import HealthCheck
 
-from ledger.services.registry import forget_cached_metrics
-
 #: The database fixture is not renewed between examples: `fresh_tables` rolls each one back.
 ROLLED_BACK = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -15,8 +13,6 @@ ROLLED_BACK = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 @contextmanager
 def fresh_tables() -> Iterator[None]:
     """Whatever is written inside is gone afterwards."""
-    forget_cached_metrics()
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
-    forget_cached_metrics()

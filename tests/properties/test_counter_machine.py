@@ -40,7 +40,6 @@ from counters.services.recompute import Scope, differences, recompute
 from ledger.files import Record
 from ledger.models import Event, Metric
 from ledger.services import backfill, operations
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib.instants import rfc3339
 from stripemeter.lib.periods import Period
 from tests.builders.ledger import fold, make_event, make_metric, store
@@ -73,7 +72,6 @@ class World:
     """What every history starts from; made once, since each history is rolled back to it."""
 
     def __init__(self) -> None:
-        forget_cached_metrics()
         self.tenant, self.other = make_tenant("acme"), make_tenant("globex")
         for tenant in (self.tenant, self.other):
             for name in METRICS:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from billing.models import PriceMapping
-from ledger.services.registry import forget_cached_metrics, metric_ids
+from ledger.services.registry import metric_ids
 from reconciliation.models import Finding, ReportLine, Run
 from reconciliation.selectors import report_sums, reports
 from reconciliation.selectors.reports import Filter, Row
@@ -108,7 +108,6 @@ def filters_of(tenant: Tenant) -> Iterator[Filter]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sums_counts_and_metrics_are_what_the_lines_one_by_one_add_up_to(seed: int) -> None:
-    forget_cached_metrics()
     rng, tenants = random.Random(seed), [make_tenant("acme"), make_tenant("globex")]
     for tenant in tenants:
         compared(rng, tenant)
@@ -156,7 +155,6 @@ def says_of_a_metric(filters: Filter, rows: list[Row]) -> None:
 
 
 def test_a_certificate_adds_up_without_rounding() -> None:
-    forget_cached_metrics()
     tenant = make_tenant("acme")
     compared(random.Random(7), tenant)
     # The run of the last line is taken for one over the whole period.

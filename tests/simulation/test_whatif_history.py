@@ -13,7 +13,6 @@ from billing.models import WhatIfRun
 from billing.projection import project
 from billing.services import whatif
 from billing.services.mappings import Actor, create_mapping
-from ledger.services.registry import forget_cached_metrics
 from stripemeter.lib.periods import utc_month
 from stripemeter.tenancy.recognition import forget_cached_keys
 from tests.builders.ledger import NOW, fold, make_event, store
@@ -31,7 +30,6 @@ RANGE = {"from": "2026-08-01", "to": "2026-11-01"}
 @pytest.fixture
 def acme() -> Caller:
     forget_cached_keys()
-    forget_cached_metrics()
     make_caller("globex")
     acme = make_caller("acme")
     for metric, price, factor in (
