@@ -15,10 +15,13 @@ from reconciliation.selectors import board, reports
 from reconciliation.services import closes as services
 from stripemeter.lib import clock, posted, strictjson
 from stripemeter.lib.instants import InvalidInstant
+from stripemeter.lib.panels import remembered
 from stripemeter.lib.periods import Period, utc_month
 from stripemeter.tenancy.operators import operator_page
 
 MONTHS = 13
+#: The boards' sums over every cursor are read this often at most.
+BOARDS_SECONDS = 30
 
 
 def _month(name: str) -> Period:
@@ -41,19 +44,34 @@ def _months(now: datetime) -> list[Period]:
 def closes(request: Any) -> HttpResponse:
     """The last months with what became of each, and the board of those not closed yet."""
     tenant_id = request.operator.tenant.pk
-    now = clock.now()
-    months = _months(now)
     known = {row.period_start: row for row in board.closes(tenant_id=tenant_id, limit=200)}
-    used = board.months_with_usage(tenant_id=tenant_id, since=months[-1].start)
+    boards, boards_at = remembered(
+        # One more close reads them anew: who closed a month sees it closed at once.
+        f"panel-closes:{tenant_id}:{len(known)}",
+        BOARDS_SECONDS,
+        lambda: _boards(tenant_id, set(known), clock.now()),
+    )
     rows = []
-    for month in months:
+    for month, found in boards:
         row = known.get(month.start)
-        if row is None and month.start not in used and month != months[0]:
-            continue
-        found = board.board(tenant_id=tenant_id, period=month, now=now)
-        rows.append({"month": month, "close": row, "board": found, **_moments(found)})
-    context = {"title": "Period close", "rows": rows}
+        state = row.state if row else found["state"]
+        rows.append({"month": month, "close": row, "state": state, "board": found})
+        rows[-1].update(_moments(found))
+    context = {"title": "Period close", "rows": rows, "boards_at": boards_at}
     return render(request, "reconciliation/closes.html", context)
+
+
+def _boards(
+    tenant_id: int, closed: set[datetime], now: datetime
+) -> list[tuple[Period, dict[str, Any]]]:
+    """This month, and those of the last ones that were used or closed, each with its board."""
+    months = _months(now)
+    shown = closed | board.months_with_usage(tenant_id=tenant_id, since=months[-1].start)
+    return [
+        (month, board.board(tenant_id=tenant_id, period=month, now=now))
+        for month in months
+        if month == months[0] or month.start in shown
+    ]
 
 
 def _moments(found: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How operator pages write numbers and states."""
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,8 @@ from stripemeter.lib.decimals import grouped
 
 register = template.Library()
 
+#: Where a wire name's next word begins.
+_INNER_CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
 #: Colour of a state's badge; a state without one is grey. The word is always there too.
 _TONES = {
     "good": {
@@ -87,8 +90,9 @@ def tone(state: str) -> str:
 
 @register.filter
 def words(state: str) -> str:
-    """A state's code as words; names keep their capital."""
-    return str(state).replace("_", " ").replace("stripe", "Stripe")
+    """A code (``lost_at_stripe``, ``seenAs``) as words; names keep their capital."""
+    parted = _INNER_CAPITAL.sub(lambda found: f" {found[0].lower()}", str(state))
+    return parted.replace("_", " ").replace("stripe", "Stripe")
 
 
 @register.filter

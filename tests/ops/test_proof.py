@@ -192,6 +192,8 @@ def test_a_month_is_closed_against_what_blocks_it_only_with_a_note(office: Offic
     last = utc_month(clock.now()).start - timedelta(days=1)
     month = f"{last:%Y-%m}"
     ada = office.sign_in("maintainer", name="ada")
+    name = f"{last:%B %Y}"
+    assert name not in ada.get(reverse("ops:closes")).content.decode()
     board = ada.get(reverse("ops:close", args=[month])).content.decode()
     assert "no run since the period ended" in board
     assert post(ada, "close-period", month).status_code == 409
@@ -199,12 +201,14 @@ def test_a_month_is_closed_against_what_blocks_it_only_with_a_note(office: Offic
     assert post(office.sign_in("viewer"), "close-period", month).status_code == 403
     closed = post(ada, "close-period", month, force="yes", note="agreed with finance")
     assert "Closed, not certified yet" in closed.content.decode()
+    assert name in ada.get(reverse("ops:closes")).content.decode()
     assert post(ada, "certify", month).status_code == 409
     run = done_run(office, of=last)
     sealed = post(ada, "certify", month).content.decode()
     row = PeriodClose.objects.get()
     assert row.certificate_sha256 in sealed
     assert str(run.pk) in sealed
+    assert "sealed</span>" in ada.get(reverse("ops:closes")).content.decode()
     file = ada.get(reverse("ops:certificate", args=[month]))
     assert file.json()["certificate"]["linesSha256"] == row.certificate["linesSha256"]
     assert "of acme-customer" in post(ada, "certificate-check", month).content.decode()

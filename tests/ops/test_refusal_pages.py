@@ -11,7 +11,7 @@ from ledger.models import EventConflict
 from stripemeter.errorpages import server_error
 from stripemeter.lib import clock, requestid
 from stripemeter.lib.decimals import grouped
-from stripemeter.templatetags.figures import money, unit_price
+from stripemeter.templatetags.figures import money, unit_price, words
 from tests.ops.conftest import Office, use
 
 
@@ -101,3 +101,16 @@ def test_money_has_its_currencys_places_and_every_digit_of_a_price() -> None:
     assert unit_price(Decimal("0.0002"), "usd") == "0.0002 USD"
     assert grouped(Decimal("1234567.5"), 2) == "1,234,567.50"
     assert grouped(Decimal(-1000)) == "-1,000"
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("lost_at_stripe", "lost at Stripe"),
+        ("seenAs", "seen as"),
+        ("stripeTotal", "Stripe total"),
+        ("drift", "drift"),
+    ],
+)
+def test_codes_and_wire_names_are_shown_as_words(code: str, shown: str) -> None:
+    assert words(code) == shown
