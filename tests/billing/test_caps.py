@@ -115,11 +115,12 @@ def test_an_unknown_metric_is_no_silent_allowance(acme: Caller) -> None:
 
 
 def test_one_round_trip_answers_where_no_calendar_is_set(
-    acme: Caller, monkeypatch: pytest.MonkeyPatch
+    acme: Caller, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
 ) -> None:
     rule(acme, action="hard_cap")
     use(acme, 60, folded=True)
-    check(acme, metric="api_calls")  # the key and the metric's id are known from here on
+    with django_capture_on_commit_callbacks(execute=True):
+        check(acme, metric="api_calls")  # the key and the metric's id are known from here on
     asked: list[Any] = []
     execute = psycopg.Cursor.execute
 

@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def post(url: str, caller: Caller, key: str) -> int:
     except urllib.error.HTTPError as refusal:
         refusal.close()
         return refusal.code
-    except OSError:
+    except (OSError, HTTPException):
         return 0
 
 

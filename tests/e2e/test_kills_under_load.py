@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from decimal import Decimal
+from http.client import HTTPException
 
 import pytest
 from django.db.models import Count, Sum
@@ -72,8 +73,8 @@ class Client(threading.Thread):
                 refusal.close()
                 if refusal.code not in {429, 503}:
                     raise
-            except OSError:
-                pass
+            except (OSError, HTTPException):
+                pass  # no answer, or the half of one
             self.repeats += 1
             time.sleep(0.05)
         raise AssertionError("a batch was never answered")

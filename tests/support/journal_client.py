@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def _send(url: str, key: str, body: bytes) -> dict[str, Any]:
             refusal.close()
             if refusal.code not in {429, 503}:
                 raise
-        except OSError:
-            pass
+        except (OSError, HTTPException):
+            pass  # no answer, or the half of one
         time.sleep(0.05)
 
 
