@@ -43,7 +43,7 @@ class Body(msgspec.Struct):
 
 
 def _database() -> dict[str, Any]:
-    parts = urlsplit(os.environ["DATABASE_URL"])
+    parts = urlsplit(os.environ["DATABASE_OWNER_URL"])
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -77,7 +77,9 @@ def ingest(request: HttpRequest) -> HttpResponse:
     connection.ensure_connection()
     cursor = psycopg.Cursor(connection.connection)
     cursor.execute(FLOOR_INSERT, values)
-    return HttpResponse(b'{"accepted":%d}' % cursor.rowcount, content_type="application/json")
+    answer = b'{"accepted":%d}' % cursor.rowcount
+    headers = {"Content-Length": str(len(answer)), "Content-Type": "application/json"}
+    return HttpResponse(answer, headers=headers)
 
 
 _decoder = msgspec.json.Decoder(Body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import django
 
 
@@ -11,6 +13,8 @@ def main() -> None:
     from counters.services.fold import fold_for
     from stripemeter.lib import clock
 
+    sys.stdout.write("folds\n")
+    sys.stdout.flush()
     while True:
         fold_for(10, clock=clock.now)
 

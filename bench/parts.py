@@ -51,6 +51,13 @@ def start(stack: ExitStack) -> Parts:
     return Parts(dsn, f"http://127.0.0.1:{port}", port)
 
 
+def bare_web(stack: ExitStack) -> str:
+    """Start the view of `bench.bare` on a server like the service's; its URL."""
+    port = free_port()
+    _web(stack, port, "bench.bare:application")
+    return f"http://127.0.0.1:{port}"
+
+
 def start_data(stack: ExitStack) -> str:
     """Start PostgreSQL and Redis, migrated; the owner's URL of the database."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stripemeter-bench-")))
@@ -75,11 +82,11 @@ def start_data(stack: ExitStack) -> str:
     return server.url(OWNER_ROLE, "bench")
 
 
-def _web(stack: ExitStack, port: int) -> None:
+def _web(stack: ExitStack, port: int, application: str = "stripemeter.wsgi:application") -> None:
     command = [
         sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
         "--port", str(port), "--workers", "2", "--blocking-threads", "4", "--no-access-log",
-        "--log-level", "warning", "stripemeter.wsgi:application",
+        "--log-level", "warning", application,
     ]  # fmt: skip
     stack.enter_context(_process(command))
     deadline = time.monotonic() + 60
@@ -94,16 +101,22 @@ def _web(stack: ExitStack, port: int) -> None:
 
 @contextmanager
 def folder() -> Iterator[None]:
-    """A process that folds as the Celery task does, while the block runs."""
-    with _process([sys.executable, "-m", "bench.folder"]):
+    """A process that folds as the Celery task does, while the block runs.
+
+    Its start is over when the block begins: it would cost a core for two seconds.
+    """
+    with _process([sys.executable, "-m", "bench.folder"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != b"folds":
+            raise RuntimeError("the folder did not start")
         yield
 
 
 @contextmanager
-def _process(command: list[str]) -> Iterator[None]:
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+def _process(command: list[str], *, stdout: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=stdout)
     try:
-        yield
+        yield process
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:

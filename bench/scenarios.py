@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from stripemeter.tenancy import services
 
 TENANT = "bench"
 FLOOR = "floor: psycopg, unnest(%b) + ON CONFLICT, 2 connections"
+BARE = "floor of single posts: a bare Django view, concurrency 10"
 GRID_BATCHES = (1, 10, 100, 1_000)
 GRID_CONCURRENCY = (1, 10, 100)
 READS = 300
@@ -35,6 +37,7 @@ def measure(started: parts.Parts, *, seconds: float, rounds: int) -> list[dict[s
     """Every row of the table."""
     key = make_key()
     rows = _against_floor(started, key, seconds, rounds)
+    rows += _single_posts(started, key, seconds, rounds)
     with parts.folder():
         rows += _grid(started, key, seconds)
         rows.append(_freshness(started, key, seconds * 2))
@@ -52,6 +55,11 @@ def _against_floor(
             customers=customers,
         )  # fmt: skip
 
+    def unfolded(customers: int) -> ingest.Sample:
+        sample = over_http(customers)
+        fold_everything(now=clock.now())  # or the next kind would pay for this one's counters
+        return sample
+
     def folded(customers: int) -> ingest.Sample:
         with parts.folder():
             return over_http(customers)
@@ -61,14 +69,39 @@ def _against_floor(
         "the same, arrays packed by our own code": lambda: ingest.floor(
             started.dsn, seconds=seconds, bind=ingest.Rows.by_hand
         ),
-        "HTTP, batch 1000, folder off": lambda: over_http(1_000),
+        "HTTP, batch 1000, folder off": lambda: unfolded(1_000),
         "HTTP, batch 1000, folder on, 1,000 counters": lambda: folded(1_000),
         "HTTP, batch 1000, folder on, 100,000 uniform": lambda: folded(100_000),
     }
-    over_http(1_000)  # warm up caches, plans and files
-    fold_everything(now=clock.now())
-    found = ingest.interleaved(kinds, rounds=rounds)
-    floors = found[FLOOR]
+    unfolded(1_000)  # warm up caches, plans and files
+    return _ratios(ingest.interleaved(kinds, rounds=rounds), FLOOR)
+
+
+def _single_posts(
+    started: parts.Parts, key: str, seconds: float, rounds: int
+) -> list[dict[str, Any]]:
+    """One event a request, against the least that Django and the server can do with one."""
+
+    def posts(url: str) -> ingest.Sample:
+        return ingest.http(
+            url, key, TENANT, batch=1, concurrency=10, seconds=seconds, customers=1_000
+        )
+
+    with ExitStack() as stack:
+        bare = parts.bare_web(stack)
+        posts(bare)  # warm up both
+        posts(started.url)
+        stack.enter_context(parts.folder())
+        kinds = {
+            BARE: lambda: posts(bare),
+            "HTTP, batch 1, concurrency 10, folder on, against it": lambda: posts(started.url),
+        }
+        return _ratios(ingest.interleaved(kinds, rounds=rounds), BARE)
+
+
+def _ratios(found: dict[str, list[ingest.Sample]], floor: str) -> list[dict[str, Any]]:
+    """A row for each kind, with the median of its rounds' ratios to the floor."""
+    floors = found[floor]
     rows = []
     for name, samples in found.items():
         ratios = sorted(
