@@ -432,6 +432,7 @@ UNFOLD: dict[str, Any] = {
     ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"navigation": "stripemeter.ops.records.sidebar"},
     # The accent of the operators' pages (static/css/tokens.css), lighter and darker.
     "COLORS": {
         "primary": {

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from billing.models import CustomerLink, SimulationBatch, SimulationRun, SimulationScenario
 from counters.models import BillingCalendar
@@ -108,3 +109,11 @@ def test_rows_of_all_tenants_together_are_for_superusers(office: Office) -> None
     client = office.sign_in("owner")
     for name in set(LISTS) - set(OWN):
         assert client.get(f"/admin/{name}/").status_code == 403, name
+
+
+def test_a_list_leads_back_to_the_dashboard_and_to_the_tables_one_may_see(office: Office) -> None:
+    page = office.sign_in("owner").get("/admin/billing/pricemapping/").content.decode()
+    assert "<span>Dashboard</span>" in page
+    assert f'href="{reverse("ops:records")}"' in page
+    assert 'href="/admin/billing/customerlink/"' in page
+    assert "Sign-in attempts" not in page
